@@ -1,0 +1,56 @@
+# scheduled_deletion: an ordinary PGXS extension
+#
+#	make, make install, make installcheck	as with any other
+#	make test				all tests, on a server of their own
+#	make demo				the main job, shown on a server of its own
+
+EXTENSION = scheduled_deletion
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" scheduled_deletion.control)
+
+MODULE_big = $(EXTENSION)
+OBJS = \
+	src/batch.o \
+	src/failure.o \
+	src/ledger.o \
+	src/plan.o \
+	src/policy.o \
+	src/preflight.o \
+	src/report.o \
+	src/resolve.o \
+	src/run.o \
+	src/scheduled_deletion.o \
+	src/search.o \
+	src/spi_util.o
+PGFILEDESC = "scheduled_deletion - delete accounts and their rows on schedule"
+PG_CPPFLAGS = -DSCHEDULED_DELETION_VERSION='"$(EXTVERSION)"'
+SHLIB_LINK = -lm
+
+DATA = $(wildcard src/$(EXTENSION)--*.sql)
+
+REGRESS =
+ISOLATION =
+ISOLATION_OPTS = --inputdir=test/isolation --load-extension=$(EXTENSION)
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+
+EXTRA_CLEAN = src/conditions.inc
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# PGXS tracks no header dependencies
+$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h)
+
+# SQLSTATEs and condition names, from the list that the server is built with
+src/failure.o src/failure.bc: src/conditions.inc
+src/conditions.inc: $(datadir)/errcodes.txt
+	awk 'NF == 4 && /^[0-9A-Z]/ { printf "\t{\"%s\", \"%s\"},\n", $$1, $$4 }' $< > $@
+
+dist:
+	git archive --format zip --prefix=$(EXTENSION)-$(EXTVERSION)/ -o $(EXTENSION)-$(EXTVERSION).zip HEAD
+
+demo test:
+	test/$@.sh
+
+.PHONY: dist demo test

@@ -1,0 +1,39 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  What differs between the server versions that are supported; nothing
+ *	  else in the project looks at PG_VERSION_NUM.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/compat.h
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef COMPAT_H
+#define COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "scheduled_deletion needs PostgreSQL 15 or later"
+#endif
+
+/* one function for every kind of object since 16 */
+#if PG_VERSION_NUM < 160000
+#define sd_namespace_aclcheck(oid, roleid, mode) \
+	pg_namespace_aclcheck(oid, roleid, mode)
+#else
+#define sd_namespace_aclcheck(oid, roleid, mode) \
+	object_aclcheck(NamespaceRelationId, oid, roleid, mode)
+#endif
+
+/* the module's name and version, shown by pg_get_loaded_modules() since 18 */
+#if PG_VERSION_NUM < 180000
+#define SD_MODULE_MAGIC PG_MODULE_MAGIC
+#else
+#define SD_MODULE_MAGIC \
+	PG_MODULE_MAGIC_EXT(.name = "scheduled_deletion", \
+						.version = SCHEDULED_DELETION_VERSION)
+#endif
+
+#endif							/* COMPAT_H */

@@ -1,0 +1,218 @@
+/*-------------------------------------------------------------------------
+ *
+ * failure.c
+ *	  What an error means: whom it concerns, and how to tell it without a word
+ *	  of the person whose rows raised it.
+ *
+ * The text, detail, hint and context of an error may quote values, and so may
+ * the names that a user's RAISE puts into it.  So a Failure is built from the
+ * SQLSTATE, its condition name, and names of tables and constraints that the
+ * catalog confirms.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/failure.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_constraint.h"
+#include "utils/lsyscache.h"
+
+#include "scheduled_deletion.h"
+
+/* SQLSTATEs and condition names, made from the server's errcodes.txt */
+static const struct
+{
+	const char *sqlstate;
+	const char *name;
+}			conditions[] =
+{
+#include "conditions.inc"
+};
+
+static FailureKind failure_kind(int sqlstate);
+static const char *condition_name(int sqlstate);
+static void set_message(Failure *failure, const char *doing);
+
+/*
+ * The failure that an error means, while "table" was deleted from or, if
+ * while_auditing, written to.  Allocated in the current memory context, which
+ * the caller chooses by how long the failure is to live.
+ */
+Failure *
+sd_failure_from_error(ErrorData *edata, Oid table, bool while_auditing)
+{
+	Failure    *failure = palloc0(sizeof(Failure));
+	Oid			error_table = InvalidOid;
+	char	   *doing = NULL;
+
+	failure->sqlstate = edata->sqlerrcode;
+	failure->kind = failure_kind(edata->sqlerrcode);
+	failure->while_auditing = while_auditing;
+
+	/* a name counts only if it is that of a table, and a constraint of it */
+	if (edata->schema_name != NULL && edata->table_name != NULL)
+	{
+		Oid			schema = get_namespace_oid(edata->schema_name, true);
+
+		if (OidIsValid(schema))
+			error_table = get_relname_relid(edata->table_name, schema);
+	}
+	if (OidIsValid(error_table) && edata->constraint_name != NULL &&
+		OidIsValid(get_relation_constraint_oid(error_table,
+											   edata->constraint_name, true)))
+		failure->constraint_name = pstrdup(edata->constraint_name);
+
+	if (OidIsValid(error_table))
+		failure->table_name = sd_table_name(error_table);
+	else if (OidIsValid(table))
+		failure->table_name = sd_table_name(table);
+
+	if (OidIsValid(table))
+		doing = psprintf(while_auditing ?
+						 "while writing audit rows to table \"%s\"" :
+						 "while deleting from table \"%s\"",
+						 sd_table_name(table));
+	set_message(failure, doing);
+	return failure;
+}
+
+/* The failure of an account that a foreign key of "table" stops */
+Failure *
+sd_blocked_failure(Oid constraint, Oid table)
+{
+	Failure    *failure = palloc0(sizeof(Failure));
+
+	failure->kind = SD_ACCOUNT_FAILURE;
+	failure->sqlstate = ERRCODE_FOREIGN_KEY_VIOLATION;
+	failure->table_name = sd_table_name(table);
+	failure->constraint_name = get_constraint_name(constraint);
+	set_message(failure, NULL);
+	return failure;
+}
+
+/* The failure of an account of which a trigger or rule kept a row in "table" */
+Failure *
+sd_kept_rows_failure(Oid table)
+{
+	Failure    *failure = palloc0(sizeof(Failure));
+
+	failure->kind = SD_ACCOUNT_FAILURE;
+	failure->sqlstate = ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION;
+	failure->table_name = sd_table_name(table);
+	failure->message = psprintf("rows of table \"%s\" were kept by a trigger or rule",
+								failure->table_name);
+	return failure;
+}
+
+/* A copy in the current memory context */
+Failure *
+sd_copy_failure(const Failure *failure)
+{
+	Failure    *copy = palloc(sizeof(Failure));
+
+	*copy = *failure;
+	copy->message = pstrdup(failure->message);
+	if (failure->table_name != NULL)
+		copy->table_name = pstrdup(failure->table_name);
+	if (failure->constraint_name != NULL)
+		copy->constraint_name = pstrdup(failure->constraint_name);
+	return copy;
+}
+
+/* Is it the same trouble, as far as can be told? */
+bool
+sd_same_failure(const Failure *a, const Failure *b)
+{
+	return a->sqlstate == b->sqlstate &&
+		a->while_auditing == b->while_auditing &&
+		strcmp(a->message, b->message) == 0;
+}
+
+/* End the run with a failure that is not an account's */
+void
+sd_throw_failure(const Failure *failure)
+{
+	ereport(ERROR,
+			(errcode(failure->sqlstate),
+			 errmsg("deletion run stopped: %s", failure->message),
+			 failure->kind == SD_RUN_FAILURE ? 0 :
+			 errdetail("Every account that was tried fails in this way; none was deleted."),
+			 failure->kind == SD_RUN_FAILURE ? 0 :
+			 errhint("The error's own text may quote personal data and is not repeated here; delete the rows of one such account by hand, in a transaction that is rolled back, to see it.")));
+}
+
+/* Sort an SQLSTATE by whom it concerns */
+static FailureKind
+failure_kind(int sqlstate)
+{
+	switch (sqlstate)
+	{
+		case ERRCODE_T_R_SERIALIZATION_FAILURE:
+			return IsolationIsSerializable() ?
+				SD_RUN_FAILURE : SD_MOMENT_FAILURE;
+		case ERRCODE_T_R_DEADLOCK_DETECTED:
+		case ERRCODE_LOCK_NOT_AVAILABLE:
+			return SD_MOMENT_FAILURE;
+		case ERRCODE_ASSERT_FAILURE:
+			return SD_RUN_FAILURE;
+		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+		case ERRCODE_OBJECT_IN_USE:
+			return SD_SCHEMA_FAILURE;
+	}
+
+	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	{
+		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):	/* operator intervention */
+		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):	/* insufficient resources */
+		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):	/* system error */
+		case MAKE_SQLSTATE('2', '5', '0', '0', '0'):	/* transaction state */
+			return SD_RUN_FAILURE;
+		case MAKE_SQLSTATE('0', 'A', '0', '0', '0'):	/* not supported */
+		case MAKE_SQLSTATE('0', '8', '0', '0', '0'):	/* connection */
+		case MAKE_SQLSTATE('3', 'F', '0', '0', '0'):	/* schema name */
+		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):	/* access rule */
+			return SD_SCHEMA_FAILURE;
+	}
+	return SD_ACCOUNT_FAILURE;
+}
+
+/* The name of a condition, or that of its class, or NULL */
+static const char *
+condition_name(int sqlstate)
+{
+	const char *code = unpack_sql_state(sqlstate);
+	const char *class_name = NULL;
+
+	for (int i = 0; i < lengthof(conditions); i++)
+	{
+		if (strcmp(conditions[i].sqlstate, code) == 0)
+			return conditions[i].name;
+		if (strncmp(conditions[i].sqlstate, code, 2) == 0 &&
+			strcmp(conditions[i].sqlstate + 2, "000") == 0)
+			class_name = conditions[i].name;
+	}
+	return class_name;
+}
+
+/* Put together the words for a failure whose other fields are set */
+static void
+set_message(Failure *failure, const char *doing)
+{
+	const char *name = condition_name(failure->sqlstate);
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, name != NULL ? name : "error");
+	if (failure->constraint_name != NULL)
+		appendStringInfo(&buf, " of constraint \"%s\" on table \"%s\"",
+						 failure->constraint_name, failure->table_name);
+	if (doing != NULL)
+		appendStringInfo(&buf, " %s", doing);
+	failure->message = buf.data;
+}

@@ -1,0 +1,497 @@
+/*-------------------------------------------------------------------------
+ *
+ * plan.c
+ *	  From a policy to the statements that delete a batch of its accounts: the
+ *	  only file that turns identifiers into SQL text.
+ *
+ * Tables are written with their schema, operators as OPERATOR(schema.name) and
+ * types with theirs; values are parameters.  So the text means the same under
+ * any search_path, and the caller's need not be replaced: triggers of the
+ * user's tables see the one that they would see in any other DELETE.
+ *
+ * $1 is the array of the accounts' keys, $2 the moment at which accounts must
+ * be due, where a statement has them.  Times are never now(): a distributed
+ * table's worker has a clock of its own.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/plan.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rls.h"
+#include "utils/syscache.h"
+
+#include "scheduled_deletion.h"
+
+static void make_account_statements(DeletionPlan *plan, Relation rel);
+static void make_step(DeletionPlan *plan, DeletionStep *definition,
+					  PlanStep *step);
+static void make_audit_statement(DeletionPlan *plan, Relation rel);
+static bool can_keep_rows(Relation rel);
+static void make_blockers(DeletionPlan *plan);
+static List *blocking_keys(Relation target);
+static bool is_step(DeletionPlan *plan, Oid table);
+static void make_blocker(DeletionPlan *plan, Oid constraint, Relation target,
+						 PlanColumn *column);
+static void make_column(DeletionPlan *plan, Relation rel,
+						Form_pg_attribute attr, PlanColumn *column);
+static void append_key_condition(StringInfo buf, PlanColumn *column);
+static void append_operator(StringInfo buf, Oid operator);
+static char *qualified_name(Relation rel);
+static const char *only(Relation rel);
+static void prepare(PlanStatement *statement, DeletionPlan *plan,
+					const char *query);
+
+/*
+ * Resolve a policy against the catalog, and prepare its statements.  Throws an
+ * error for the first thing that is not there or not fit.
+ */
+DeletionPlan *
+sd_make_plan(DeletionPolicy *policy)
+{
+	DeletionPlan *plan = palloc0(sizeof(DeletionPlan));
+	Relation	account_table;
+	Relation	audit_table;
+	ListCell   *lc;
+
+	plan->policy = policy;
+	account_table = sd_open_table(policy, "account table",
+								  policy->account_table,
+								  policy->account_table_name);
+	sd_resolve_key(plan, account_table);
+	policy->key_type = plan->key_type;
+
+	plan->steps = palloc0(sizeof(PlanStep) * (list_length(policy->steps) + 1));
+	foreach(lc, policy->steps)
+		make_step(plan, lfirst(lc), &plan->steps[plan->nsteps++]);
+	make_account_statements(plan, account_table);
+	table_close(account_table, NoLock);
+
+	audit_table = sd_open_table(policy, "audit table", policy->audit_table,
+								policy->audit_table_name);
+	sd_check_audit_table(plan, audit_table);
+	make_audit_statement(plan, audit_table);
+	table_close(audit_table, NoLock);
+
+	make_blockers(plan);
+	return plan;
+}
+
+/* The keys of accounts, as the array that is every statement's $1 */
+ArrayType *
+sd_key_array(DeletionPlan *plan, Account **accounts, int naccounts)
+{
+	Datum	   *keys = palloc(sizeof(Datum) * naccounts);
+	ArrayType  *array;
+
+	for (int i = 0; i < naccounts; i++)
+		keys[i] = accounts[i]->key;
+	array = construct_array(keys, naccounts, plan->key_type, plan->key_typlen,
+							plan->key_typbyval, plan->key_typalign);
+	pfree(keys);
+	return array;
+}
+
+/* A key as its type's output function writes it */
+char *
+sd_key_text(DeletionPlan *plan, Datum key)
+{
+	return OutputFunctionCall(&plan->key_output, key);
+}
+
+/*
+ * The statements on the account table, its DELETE being the last step.
+ *
+ *	pick:		SELECT t.<key>, t.<due> FROM <account table> t
+ *				WHERE t.<due> <= $2 [AND t.<done> IS NULL]
+ *				AND ($3 IS NULL OR (t.<due> >= $3
+ *					AND (t.<due> > $3 OR t.<key> > $4)))
+ *				ORDER BY t.<due>, t.<key> LIMIT $1
+ *	lock:		SELECT t.<key>, t.<due> FROM <account table> t
+ *				WHERE <condition> FOR UPDATE SKIP LOCKED
+ *	still_due:	SELECT t.<key> FROM <account table> t WHERE <condition>
+ *	delete:		DELETE FROM <account table> t WHERE <condition>
+ *				RETURNING t.<key>
+ *
+ * where the condition is t.<key> = ANY ($1) AND t.<due> <= $2
+ * [AND t.<done> IS NULL].
+ */
+static void
+make_account_statements(DeletionPlan *plan, Relation rel)
+{
+	const char *role = "account table";
+	DeletionPolicy *policy = plan->policy;
+	PlanStep   *step = &plan->steps[plan->nsteps++];
+	PlanColumn *column = palloc0(sizeof(PlanColumn));
+	const char *table = qualified_name(rel);
+	const char *key = quote_identifier(policy->key_column);
+	const char *due = quote_identifier(policy->due_column);
+	const char *is_due;
+	StringInfoData condition;
+	StringInfoData pick;
+	Oid			pick_types[] = {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+		plan->key_type};
+
+	step->table = RelationGetRelid(rel);
+	step->table_name = sd_table_name(step->table);
+	step->ncolumns = 1;
+	step->columns = column;
+	make_column(plan, rel, sd_column(rel, role, policy->key_column), column);
+
+	sd_require_type(rel, role, sd_column(rel, role, policy->due_column),
+					TIMESTAMPTZOID);
+	is_due = psprintf("t.%s OPERATOR(pg_catalog.<=) $2", due);
+	if (policy->done_column != NULL)
+	{
+		(void) sd_column(rel, role, policy->done_column);
+		is_due = psprintf("%s AND t.%s IS NULL", is_due,
+						  quote_identifier(policy->done_column));
+	}
+
+	initStringInfo(&condition);
+	append_key_condition(&condition, column);
+	appendStringInfo(&condition, " AND %s", is_due);
+
+	/* $3 is a constant to the planner, so that no OR remains of its test */
+	initStringInfo(&pick);
+	appendStringInfo(&pick,
+					 "SELECT t.%s, t.%s FROM %s t WHERE %s"
+					 " AND ($3 IS NULL OR (t.%s OPERATOR(pg_catalog.>=) $3"
+					 " AND (t.%s OPERATOR(pg_catalog.>) $3 OR t.%s",
+					 key, due, table, is_due, due, due, key);
+	append_operator(&pick,
+					get_opfamily_member(plan->key_opfamily, plan->key_type,
+										plan->key_type,
+										BTGreaterStrategyNumber));
+	appendStringInfo(&pick, "$4))) ORDER BY t.%s, t.%s LIMIT $1", due, key);
+	plan->pick.query = pick.data;
+	sd_prepare(&plan->pick, lengthof(pick_types), pick_types);
+
+	prepare(&plan->lock, plan,
+			psprintf("SELECT t.%s, t.%s FROM %s t WHERE %s FOR UPDATE SKIP LOCKED",
+					 key, due, table, condition.data));
+	prepare(&plan->still_due, plan,
+			psprintf("SELECT t.%s FROM %s t WHERE %s",
+					 key, table, condition.data));
+	prepare(&column->delete, plan,
+			psprintf("DELETE FROM %s t WHERE %s RETURNING t.%s",
+					 table, condition.data, key));
+}
+
+/*
+ * A step: for each of its columns
+ *
+ *	delete:		DELETE FROM <table> t WHERE t.<column> = ANY ($1)
+ *				RETURNING t.<column>
+ *	left:		SELECT t.<column> FROM <table> t WHERE t.<column> = ANY ($1)
+ */
+static void
+make_step(DeletionPlan *plan, DeletionStep *definition, PlanStep *step)
+{
+	Relation	rel = sd_open_table(plan->policy, "step table",
+									definition->table, definition->table_name);
+	const char *table = qualified_name(rel);
+	ListCell   *lc;
+
+	step->table = definition->table;
+	step->table_name = sd_table_name(step->table);
+	step->can_keep_rows = can_keep_rows(rel);
+	step->columns = palloc0(sizeof(PlanColumn) *
+							list_length(definition->columns));
+
+	foreach(lc, definition->columns)
+	{
+		PlanColumn *column = &step->columns[step->ncolumns++];
+		const char *name = quote_identifier(lfirst(lc));
+		StringInfoData condition;
+
+		make_column(plan, rel, sd_column(rel, "step table", lfirst(lc)),
+					column);
+		initStringInfo(&condition);
+		append_key_condition(&condition, column);
+		prepare(&column->delete, plan,
+				psprintf("DELETE FROM %s t WHERE %s RETURNING t.%s",
+						 table, condition.data, name));
+		if (step->can_keep_rows)
+			prepare(&column->left, plan,
+					psprintf("SELECT t.%s FROM %s t WHERE %s",
+							 name, table, condition.data));
+	}
+	table_close(rel, NoLock);
+}
+
+/*
+ * The audit rows, one for each key of $1 and its details in $3:
+ *
+ *	INSERT INTO <audit table>
+ *		(user_id, action, details, performed_by, created_at)
+ *	SELECT u.k, $4, u.d, NULL, $2
+ *	FROM ROWS FROM (unnest($1), unnest($3)) u (k, d)
+ */
+static void
+make_audit_statement(DeletionPlan *plan, Relation rel)
+{
+	Oid			types[] = {plan->key_array_type, TIMESTAMPTZOID, JSONBARRAYOID,
+		TEXTOID};
+
+	plan->audit.query =
+		psprintf("INSERT INTO %s"
+				 " (user_id, action, details, performed_by, created_at)"
+				 " SELECT u.k, $4, u.d, NULL, $2"
+				 " FROM ROWS FROM (pg_catalog.unnest($1),"
+				 " pg_catalog.unnest($3)) u (k, d)",
+				 qualified_name(rel));
+	sd_prepare(&plan->audit, lengthof(types), types);
+}
+
+/* May a DELETE leave rows of the table, its partitions or children? */
+static bool
+can_keep_rows(Relation rel)
+{
+	List	   *tables = find_all_inheritors(RelationGetRelid(rel), NoLock, NULL);
+	bool		result = rel->rd_rules != NULL;
+	ListCell   *lc;
+
+	foreach(lc, tables)
+	{
+		Relation	member = table_open(lfirst_oid(lc), NoLock);
+
+		if (member->trigdesc != NULL && member->trigdesc->trig_delete_before_row)
+			result = true;
+		table_close(member, NoLock);
+	}
+	list_free(tables);
+	return result;
+}
+
+/*
+ * Find the foreign keys outside the plan that would stop a DELETE of the plan:
+ * those to a table of the plan, without an action of their own.  A key of a
+ * table of the plan is left to the server's own check, since the plan deletes
+ * rows there; so is one of a table that the caller may not read, or of which
+ * row-level security shows it only a part.
+ */
+static void
+make_blockers(DeletionPlan *plan)
+{
+	for (int i = 0; i < plan->nsteps; i++)
+	{
+		PlanStep   *step = &plan->steps[i];
+		List	   *members = find_all_inheritors(step->table, NoLock, NULL);
+		ListCell   *lc;
+
+		foreach(lc, members)
+		{
+			Relation	target = table_open(lfirst_oid(lc), NoLock);
+			ListCell   *key;
+
+			foreach(key, blocking_keys(target))
+			{
+				for (int j = 0; j < step->ncolumns; j++)
+					make_blocker(plan, lfirst_oid(key), target,
+								 &step->columns[j]);
+			}
+			table_close(target, NoLock);
+		}
+		list_free(members);
+	}
+}
+
+/*
+ * The constraints whose triggers raise an error when a referenced row of the
+ * table is deleted.  Read from the triggers: what is disabled or not enforced
+ * has none that fires.
+ */
+static List *
+blocking_keys(Relation target)
+{
+	TriggerDesc *trigdesc = target->trigdesc;
+	List	   *result = NIL;
+
+	for (int i = 0; trigdesc != NULL && i < trigdesc->numtriggers; i++)
+	{
+		Trigger    *trigger = &trigdesc->triggers[i];
+
+		if ((trigger->tgfoid == F_RI_FKEY_NOACTION_DEL ||
+			 trigger->tgfoid == F_RI_FKEY_RESTRICT_DEL) &&
+			(trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
+			 trigger->tgenabled == TRIGGER_FIRES_ALWAYS))
+			result = lappend_oid(result, trigger->tgconstraint);
+	}
+	return result;
+}
+
+/* Is it one of the tables that the plan deletes from? */
+static bool
+is_step(DeletionPlan *plan, Oid table)
+{
+	for (int i = 0; i < plan->nsteps; i++)
+	{
+		if (plan->steps[i].table == table)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * One blocking key, for one column of the step whose table it references:
+ *
+ *	find:		SELECT t.<column> FROM [ONLY] <target> t
+ *				WHERE t.<column> = ANY ($1) AND EXISTS (
+ *					SELECT FROM [ONLY] <referencing table> f
+ *					WHERE t.<referenced> = f.<referencing> [AND ...])
+ *
+ * ONLY as the key itself means it: a key to a plain table says nothing of its
+ * inheritance children, one to a partitioned table speaks of all partitions.
+ */
+static void
+make_blocker(DeletionPlan *plan, Oid constraint, Relation target,
+			 PlanColumn *column)
+{
+	PlanBlocker *blocker;
+	HeapTuple	tuple = SearchSysCache1(CONSTROID,
+										ObjectIdGetDatum(constraint));
+	Form_pg_constraint form;
+	Oid			table;
+	int			nkeys;
+	AttrNumber	conkey[INDEX_MAX_KEYS];
+	AttrNumber	confkey[INDEX_MAX_KEYS];
+	Oid			equals[INDEX_MAX_KEYS];
+	bool		is_root;
+	Relation	referencing;
+	StringInfoData buf;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for constraint %u", constraint);
+	form = (Form_pg_constraint) GETSTRUCT(tuple);
+	table = form->conrelid;
+	is_root = !OidIsValid(form->conparentid);
+	DeconstructFkConstraintRow(tuple, &nkeys, conkey, confkey, equals,
+							   NULL, NULL, NULL, NULL);
+	ReleaseSysCache(tuple);
+
+	if (!is_root || is_step(plan, table) ||
+		pg_class_aclcheck(table, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
+		check_enable_rls(table, InvalidOid, true) == RLS_ENABLED)
+		return;
+
+	referencing = table_open(table, AccessShareLock);
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "SELECT t.%s FROM %s%s t WHERE ",
+					 quote_identifier(column->name), only(target),
+					 qualified_name(target));
+	append_key_condition(&buf, column);
+	appendStringInfo(&buf, " AND EXISTS (SELECT FROM %s%s f WHERE ",
+					 only(referencing), qualified_name(referencing));
+	for (int i = 0; i < nkeys; i++)
+	{
+		Form_pg_attribute referenced = TupleDescAttr(RelationGetDescr(target),
+													 confkey[i] - 1);
+		Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(referencing),
+											   conkey[i] - 1);
+
+		if (i > 0)
+			appendStringInfoString(&buf, " AND ");
+		generate_operator_clause(&buf,
+								 psprintf("t.%s", quote_identifier(NameStr(referenced->attname))),
+								 referenced->atttypid, equals[i],
+								 psprintf("f.%s", quote_identifier(NameStr(attr->attname))),
+								 attr->atttypid);
+	}
+	appendStringInfoChar(&buf, ')');
+	table_close(referencing, NoLock);
+
+	blocker = palloc0(sizeof(PlanBlocker));
+	blocker->constraint = constraint;
+	blocker->table = table;
+	blocker->column = column;
+	prepare(&blocker->find, plan, buf.data);
+	plan->blockers = lappend(plan->blockers, blocker);
+}
+
+/* Fill in what a statement needs to know of a column that holds keys */
+static void
+make_column(DeletionPlan *plan, Relation rel, Form_pg_attribute attr,
+			PlanColumn *column)
+{
+	column->name = pstrdup(NameStr(attr->attname));
+	column->type = attr->atttypid;
+	column->match = sd_match_key(plan, rel, attr);
+}
+
+/* t.<column> = ANY ($1), by the operator that was found for the two types */
+static void
+append_key_condition(StringInfo buf, PlanColumn *column)
+{
+	Oid			left;
+	Oid			right;
+
+	op_input_types(column->match.equals, &left, &right);
+	appendStringInfo(buf, "t.%s", quote_identifier(column->name));
+	if (left != column->type && !IsPolymorphicType(left))
+		appendStringInfo(buf, "::%s", format_type_be_qualified(left));
+	append_operator(buf, column->match.equals);
+	appendStringInfoString(buf, "ANY ($1");
+	if (!IsPolymorphicType(right))
+		appendStringInfo(buf, "::%s",
+						 format_type_be_qualified(get_array_type(right)));
+	appendStringInfoChar(buf, ')');
+}
+
+/* An operator with its schema, and a space on either side */
+static void
+append_operator(StringInfo buf, Oid operator)
+{
+	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
+	Form_pg_operator form;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for operator %u", operator);
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	appendStringInfo(buf, " OPERATOR(%s.%s) ",
+					 quote_identifier(get_namespace_name(form->oprnamespace)),
+					 NameStr(form->oprname));
+	ReleaseSysCache(tuple);
+}
+
+static char *
+qualified_name(Relation rel)
+{
+	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+									  RelationGetRelationName(rel));
+}
+
+/* What a foreign key's table is preceded by in its queries */
+static const char *
+only(Relation rel)
+{
+	return rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? "" : "ONLY ";
+}
+
+/* Prepare a statement whose parameters are the keys and the moment */
+static void
+prepare(PlanStatement *statement, DeletionPlan *plan, const char *query)
+{
+	Oid			types[] = {plan->key_array_type, TIMESTAMPTZOID};
+
+	statement->query = query;
+	sd_prepare(statement, lengthof(types), types);
+}

@@ -1,0 +1,309 @@
+/*-------------------------------------------------------------------------
+ *
+ * run.c
+ *	  One run, from its first claim to its report: pick due accounts, earliest
+ *	  due first, and delete them batch by batch.
+ *
+ * All of it happens in the caller's transaction.  A dry run is the same in a
+ * subtransaction that is rolled back.
+ *
+ * Each batch that succeeds leaves one live subtransaction behind, of which a
+ * backend keeps 64 where other sessions need not look for them on disk.  So
+ * batches grow with the run: one is at least an eighth of what was done before,
+ * which makes about 30 of a million accounts, and no more than 60 if some fail.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/run.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "scheduled_deletion.h"
+
+/* a batch that succeeds lets the next one be so many times as large */
+#define SD_GROWTH		4
+
+/* a batch is at least this part of all accounts before it */
+#define SD_BATCH_SHARE	8
+
+/* the account picked last, after which the next pick begins */
+typedef struct Cursor
+{
+	bool		valid;
+	TimestampTz due;
+	Datum		key;
+} Cursor;
+
+static bool run_body(void *arg);
+static bool some_trigger_is_deferrable(void);
+static void refuse_pending_violation(Run *run);
+static void delete_due_accounts(Run *run);
+static int	choose_batch_size(Run *run, bool *whole);
+static Account *pick_accounts(Run *run, Cursor *cursor, int64 limit,
+							  int *naccounts);
+static void move_cursor(Run *run, Cursor *cursor, Account *last);
+static void record_results(Run *run, Account *accounts, int naccounts);
+static void record_error(Run *run, Account *account);
+
+/*
+ * Run a policy as the fields under "Arguments" say, and fill in the results.
+ * Expects a connection to SPI, whose memory context becomes the run's.
+ */
+void
+sd_run(Run *run)
+{
+	static bool running = false;
+
+	sd_check_session();
+	if (running)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("process_scheduled_deletions() cannot be called by a trigger of its own run")));
+
+	running = true;
+	PG_TRY();
+	{
+		if (run->dry_run)
+		{
+			bool		done;
+			ErrorData  *error = sd_in_subtransaction(run_body, run, false,
+													 &done);
+
+			if (error != NULL)
+				ReThrowError(error);
+		}
+		else
+			(void) run_body(run);
+	}
+	PG_FINALLY();
+	{
+		running = false;
+	}
+	PG_END_TRY();
+}
+
+/* The run itself; always true */
+static bool
+run_body(void *arg)
+{
+	Run		   *run = arg;
+	DeletionPolicy *policy;
+
+	run->started_at = GetCurrentTimestamp();
+	run->run_context = CurrentMemoryContext;
+	run->batch_context = AllocSetContextCreate(CurrentMemoryContext,
+											   "scheduled_deletion batch",
+											   ALLOCSET_DEFAULT_SIZES);
+	run->next_batch_size = SD_FIRST_BATCH_SIZE;
+
+	policy = sd_load_policy(run->schema, run->policy_name);
+	run->plan = sd_make_plan(policy);
+	sd_check_tables(run->plan);
+	run->can_defer = some_trigger_is_deferrable();
+	refuse_pending_violation(run);
+
+	run->run_id = nextval_internal(get_relname_relid("deletion_run_id",
+													 run->schema), false);
+	run->deleted_records = palloc0(sizeof(int64) * run->plan->nsteps);
+	delete_due_accounts(run);
+	run->completed_at = GetCurrentTimestamp();
+	return true;
+}
+
+/* Could anything in this database wait for COMMIT to fail? */
+static bool
+some_trigger_is_deferrable(void)
+{
+	PlanStatement statement = {.query =
+		"SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable LIMIT 1"
+	};
+
+	sd_prepare(&statement, 0, NULL);
+	return sd_execute(&statement, SPI_OK_SELECT, 0, NULL, NULL, NULL,
+					  NULL) > 0;
+}
+
+/* What the caller did before must not be blamed on accounts */
+static void
+refuse_pending_violation(Run *run)
+{
+	ErrorData  *error = sd_deferred_error(run);
+	Failure    *failure;
+
+	if (error == NULL)
+		return;
+	failure = sd_failure_from_error(error, InvalidOid, false);
+	if (failure->kind == SD_RUN_FAILURE)
+		sd_throw_failure(failure);
+	ereport(ERROR,
+			(errcode(failure->sqlstate),
+			 errmsg("cannot delete accounts in a transaction that violates a deferred constraint"),
+			 errdetail("What was done before the call raises %s.",
+					   failure->message),
+			 errhint("Mend those rows first, or call in a transaction of its own.")));
+}
+
+/* Pick and delete, until nothing is due or the limit is reached */
+static void
+delete_due_accounts(Run *run)
+{
+	Cursor		cursor = {0};
+
+	run->stop_reason = "drained";
+	for (;;)
+	{
+		bool		whole;
+		int64		limit = choose_batch_size(run, &whole);
+		int			naccounts;
+		Account    *accounts;
+
+		if (run->max_accounts > 0)
+			limit = Min(limit,
+						run->max_accounts - run->deleted - run->failed);
+		if (limit == 0)
+		{
+			run->stop_reason = "max_accounts";
+			return;
+		}
+
+		MemoryContextReset(run->batch_context);
+		MemoryContextSwitchTo(run->batch_context);
+		accounts = pick_accounts(run, &cursor, limit, &naccounts);
+		if (naccounts == 0)
+			break;
+		if (sd_delete_batch(run, accounts, naccounts, whole))
+		{
+			record_results(run, accounts, naccounts);
+			move_cursor(run, &cursor, &accounts[naccounts - 1]);
+			run->next_batch_size = Max(run->next_batch_size,
+									   Min(naccounts, SD_MAX_BATCH_SIZE / SD_GROWTH) * SD_GROWTH);
+		}
+		else
+			run->next_batch_size = Max(naccounts / SD_BATCH_SHARE,
+									   SD_FIRST_BATCH_SIZE);
+		MemoryContextSwitchTo(run->run_context);
+	}
+	MemoryContextSwitchTo(run->run_context);
+}
+
+/*
+ * How many accounts to pick, and whether to try them as a whole: worth it if
+ * less than one failure in two tries is to be expected of so many.
+ */
+static int
+choose_batch_size(Run *run, bool *whole)
+{
+	int64		tried = run->deleted + run->failed;
+	int64		largest = Min(Max(sd_batch_size, tried / SD_BATCH_SHARE),
+							  SD_MAX_BATCH_SIZE);
+	int64		size = Min(largest, run->next_batch_size);
+
+	if (run->failed_in_search > 0)
+		size = Min(size, tried / (2 * run->failed_in_search));
+
+	*whole = size >= Min(largest, Max(SD_FIRST_BATCH_SIZE,
+									  tried / SD_BATCH_SHARE));
+	return *whole ? size : largest;
+}
+
+/* Pick the accounts that are due next, without a lock */
+static Account *
+pick_accounts(Run *run, Cursor *cursor, int64 limit, int *naccounts)
+{
+	DeletionPlan *plan = run->plan;
+	Oid			argtypes[] = {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+		plan->key_type};
+	Datum		values[] = {Int64GetDatum(limit),
+		TimestampTzGetDatum(run->started_at), TimestampTzGetDatum(cursor->due),
+	cursor->key};
+	Account    *accounts;
+	int64	   *deleted;
+
+	*naccounts = sd_execute(&plan->pick, SPI_OK_SELECT, lengthof(argtypes),
+							argtypes, values, cursor->valid ? NULL : "  nn",
+							NULL);
+	accounts = palloc0(sizeof(Account) * Max(*naccounts, 1));
+	deleted = palloc_extended(sizeof(int64) * plan->nsteps * Max(*naccounts, 1),
+							  MCXT_ALLOC_HUGE);
+
+	for (int i = 0; i < *naccounts; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	tupdesc = SPI_tuptable->tupdesc;
+		bool		is_null;
+
+		accounts[i].key = datumCopy(SPI_getbinval(tuple, tupdesc, 1, &is_null),
+									plan->key_typbyval, plan->key_typlen);
+		accounts[i].due = DatumGetTimestampTz(SPI_getbinval(tuple, tupdesc, 2,
+															&is_null));
+		accounts[i].deleted = deleted + (int64) i * plan->nsteps;
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return accounts;
+}
+
+/* Let the next pick begin after an account, whose key is copied */
+static void
+move_cursor(Run *run, Cursor *cursor, Account *last)
+{
+	DeletionPlan *plan = run->plan;
+	MemoryContext caller_context = MemoryContextSwitchTo(run->run_context);
+
+	cursor->valid = true;
+	cursor->due = last->due;
+	cursor->key = datumCopy(last->key, plan->key_typbyval, plan->key_typlen);
+	MemoryContextSwitchTo(caller_context);
+}
+
+/* Add what became of the accounts of a batch to the results of the run */
+static void
+record_results(Run *run, Account *accounts, int naccounts)
+{
+	for (int i = 0; i < naccounts; i++)
+	{
+		switch (accounts[i].state)
+		{
+			case SD_DELETED:
+				run->deleted++;
+				break;
+			case SD_FAILED:
+				run->failed++;
+				record_error(run, &accounts[i]);
+				break;
+			case SD_SKIPPED:
+				run->skipped++;
+				break;
+			case SD_GONE:
+				break;
+			case SD_PENDING:
+				elog(ERROR, "an account of the batch was not tried");
+		}
+	}
+}
+
+/* Keep why an account failed for the report, as long as there is room */
+static void
+record_error(Run *run, Account *account)
+{
+	MemoryContext caller_context;
+	RunError   *error;
+
+	if (list_length(run->errors) == SD_MAX_ERRORS)
+		return;
+	caller_context = MemoryContextSwitchTo(run->run_context);
+	error = palloc(sizeof(RunError));
+	error->account = sd_key_text(run->plan, account->key);
+	error->failure = sd_copy_failure(account->failure);
+	run->errors = lappend(run->errors, error);
+	MemoryContextSwitchTo(caller_context);
+}

@@ -1,0 +1,182 @@
+/*-------------------------------------------------------------------------
+ *
+ * spi_util.c
+ *	  Statements and subtransactions: the only file that calls SPI to run
+ *	  something, and the only one that begins or ends a subtransaction.
+ *
+ * All of it expects that SPI is connected.  A result code other than the one
+ * expected is an internal error that shows the statement.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/spi_util.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/syscache.h"
+
+#include "scheduled_deletion.h"
+
+/*
+ * Run body(arg) in a subtransaction, which is released if "keep" is set and
+ * the body answers true, and rolled back otherwise.  *done is the body's
+ * answer, false after an error.  Returns the error, copied into the current
+ * memory context, or NULL.
+ *
+ * What the body allocates in the current memory context survives, whatever
+ * becomes of the subtransaction.
+ */
+ErrorData *
+sd_in_subtransaction(bool (*body) (void *), void *arg, bool keep, bool *done)
+{
+	MemoryContext caller_context = CurrentMemoryContext;
+	ResourceOwner caller_owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+	volatile bool result = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller_context);
+
+	PG_TRY();
+	{
+		result = body(arg);
+
+		if (result && keep)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller_context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		result = false;
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(caller_context);
+	CurrentResourceOwner = caller_owner;
+
+	*done = result;
+	return error;
+}
+
+/*
+ * Parse a generated statement once for the run.
+ *
+ * Its plan is made anew at each execution: the number of keys differs too much
+ * between a first batch, a late one and a search for one plan to serve all.
+ */
+void
+sd_prepare(PlanStatement *statement, int nargs, Oid *argtypes)
+{
+	elog(DEBUG1, "scheduled_deletion: %s", statement->query);
+
+	statement->plan = SPI_prepare_cursor(statement->query, nargs, argtypes,
+										 CURSOR_OPT_CUSTOM_PLAN);
+	if (statement->plan == NULL)
+		elog(ERROR, "SPI_prepare_cursor failed: %s: %s",
+			 SPI_result_code_string(SPI_result), statement->query);
+}
+
+/*
+ * Execute a prepared statement; rows go to "dest" if it is given, or else to
+ * SPI_tuptable.  nulls as in SPI_execute_plan, NULL if no value is null.
+ * Returns the number of rows processed.
+ */
+uint64
+sd_execute(PlanStatement *statement, int expected, int nargs, Oid *argtypes,
+		   Datum *values, const char *nulls, DestReceiver *dest)
+{
+	SPIExecuteOptions options = {0};
+	ParamListInfo params = makeParamList(nargs);
+	int			code;
+
+	/* every parameter is set: Citus serialises also those that are not used */
+	for (int i = 0; i < nargs; i++)
+	{
+		params->params[i].value = values[i];
+		params->params[i].isnull = nulls != NULL && nulls[i] == 'n';
+		params->params[i].pflags = PARAM_FLAG_CONST;
+		params->params[i].ptype = argtypes[i];
+	}
+	options.params = params;
+	options.dest = dest;
+
+	code = SPI_execute_plan_extended(statement->plan, &options);
+	if (code != expected)
+		elog(ERROR, "unexpected SPI result %s: %s",
+			 SPI_result_code_string(code), statement->query);
+
+	pfree(params);
+	return SPI_processed;
+}
+
+/*
+ * Execute a statement on the extension's own tables as their owner, so that
+ * nobody else needs a privilege on them.  Nothing in the statement may call
+ * what a user has written.  Returns the number of rows processed; rows are in
+ * SPI_tuptable.
+ */
+uint64
+sd_execute_as_owner(Oid schema, const char *query, int expected, int nargs,
+					Oid *argtypes, Datum *values, const char *nulls)
+{
+	Oid			table = get_relname_relid("deletion_policy", schema);
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	Oid			owner;
+	Oid			caller;
+	int			caller_context;
+	int			code;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"deletion_policy\" of extension \"scheduled_deletion\" does not exist"),
+				 errhint("Run ALTER EXTENSION scheduled_deletion UPDATE, or create the extension anew.")));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+
+	/* an error on the way is undone with the (sub)transaction, user id and all */
+	GetUserIdAndSecContext(&caller, &caller_context);
+	SetUserIdAndSecContext(owner,
+						   caller_context | SECURITY_LOCAL_USERID_CHANGE);
+	code = SPI_execute_with_args(query, nargs, argtypes, values, nulls,
+								 false, 0);
+	SetUserIdAndSecContext(caller, caller_context);
+
+	if (code != expected)
+		elog(ERROR, "unexpected SPI result %s: %s",
+			 SPI_result_code_string(code), query);
+	return SPI_processed;
+}
+
+/*
+ * The name by which messages and reports call a table: bare where the caller's
+ * search_path finds it, else with its schema.
+ */
+char *
+sd_table_name(Oid table)
+{
+	char	   *name = get_rel_name(table);
+
+	if (name == NULL)
+		return psprintf("%u", table);
+	if (RelationIsVisible(table))
+		return name;
+	return psprintf("%s.%s",
+					get_namespace_name(get_rel_namespace(table)), name);
+}
