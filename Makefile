@@ -27,7 +27,8 @@ SHLIB_LINK = -lm
 
 DATA = $(wildcard src/$(EXTENSION)--*.sql)
 
-REGRESS =
+REGRESS = install built_in_policy process batches dry_run failures \
+	failure_search systemic_failures refusals privileges names
 ISOLATION =
 ISOLATION_OPTS = --inputdir=test/isolation --load-extension=$(EXTENSION)
 TAP_TESTS = 1

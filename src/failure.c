@@ -41,7 +41,8 @@ static void set_message(Failure *failure, const char *doing);
 
 /*
  * The failure that an error means, while "table" was deleted from or, if
- * while_auditing, written to.  Allocated in the current memory context, which
+ * while_auditing, written to; InvalidOid while deferred constraints were
+ * checked.  Allocated in the current memory context, which
  * the caller chooses by how long the failure is to live.
  */
 Failure *
@@ -49,7 +50,7 @@ sd_failure_from_error(ErrorData *edata, Oid table, bool while_auditing)
 {
 	Failure    *failure = palloc0(sizeof(Failure));
 	Oid			error_table = InvalidOid;
-	char	   *doing = NULL;
+	const char *doing;
 
 	failure->sqlstate = edata->sqlerrcode;
 	failure->kind = failure_kind(edata->sqlerrcode);
@@ -78,6 +79,8 @@ sd_failure_from_error(ErrorData *edata, Oid table, bool while_auditing)
 						 "while writing audit rows to table \"%s\"" :
 						 "while deleting from table \"%s\"",
 						 sd_table_name(table));
+	else
+		doing = "while checking deferred constraints";
 	set_message(failure, doing);
 	return failure;
 }

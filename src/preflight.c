@@ -79,7 +79,8 @@ sd_check_tables(DeletionPlan *plan)
 	/* FOR UPDATE asks for UPDATE on the table or any one of its columns */
 	if (pg_attribute_aclcheck_all(account_table, GetUserId(), ACL_UPDATE,
 								  ACLMASK_ANY) != ACLCHECK_OK)
-		check_table_privilege(&missing, account_table, ACL_UPDATE, "UPDATE");
+		check_table_privilege(&missing, account_table, ACL_UPDATE,
+							  psprintf("UPDATE (%s)", quote_identifier(plan->policy->due_column)));
 	check_schema_privilege(&missing, audit_table);
 	check_table_privilege(&missing, audit_table, ACL_INSERT, "INSERT");
 

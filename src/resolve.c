@@ -361,7 +361,7 @@ throw_dropped_table(DeletionPolicy *policy, const char *role,
 			(errcode(ERRCODE_UNDEFINED_TABLE),
 			 errmsg("%s \"%s\" of deletion policy \"%s\" does not exist any more",
 					role, table_name, policy->name),
-			 errhint("Create it anew, then run as the extension's owner: %s",
+			 errhint("Create it anew and point the policy to it, as the extension's owner: %s",
 					 mend)));
 }
 

@@ -209,7 +209,8 @@ typedef struct Run
 	DeletionPlan *plan;
 	bool		can_defer;		/* some constraint or trigger is deferrable */
 	bool		any_success;	/* some account was deleted, if only in trial */
-	int			failed_in_search;	/* accounts found to fail only by trying */
+	int64		searched;		/* accounts gone through in search of failures */
+	int64		failed_in_search;	/* accounts found to fail by that */
 	MemoryContext run_context;
 	MemoryContext batch_context;
 

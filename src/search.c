@@ -35,9 +35,10 @@
 
 static void stop_if_all_fail(Run *run, Account **accounts, int naccounts,
 							 Failure *failure);
-static int	chunk_size(Run *run, int naccounts);
-static void search(Run *run, Account **accounts, int naccounts, int chunk,
-				   bool keep);
+static void find_failures(Run *run, Account **accounts, int naccounts);
+static int	choose_chunk_size(Run *run);
+static void try_in_parts(Run *run, Account **accounts, int naccounts,
+						 bool keep);
 static void charge(Run *run, Account *account, Failure *failure);
 
 /*
@@ -63,8 +64,8 @@ sd_delete_batch(Run *run, Account *accounts, int naccounts, bool whole)
 			return false;
 	}
 
-	search(run, batch, naccounts, chunk_size(run, naccounts), false);
-	search(run, batch, naccounts, naccounts, true);
+	find_failures(run, batch, naccounts);
+	try_in_parts(run, batch, naccounts, true);
 	return true;
 }
 
@@ -105,41 +106,57 @@ stop_if_all_fail(Run *run, Account **accounts, int naccounts,
 		sd_throw_failure(failure);
 }
 
-/*
- * How many accounts to try at once, when one in so many has failed: a chunk of
- * n has a fixed cost of about two accounts, and wastes n accounts in n/m of the
- * cases if one in m fails.  That is least for n = sqrt(2 m).
- */
-static int
-chunk_size(Run *run, int naccounts)
+/* Go through accounts in chunks, in trial, and charge those that fail alone */
+static void
+find_failures(Run *run, Account **accounts, int naccounts)
 {
-	double		tried = run->deleted + run->failed + naccounts;
-	double		chunk = sqrt(2 * tried / (run->failed_in_search + 1));
+	int			length;
 
-	return Max(1, Min(naccounts, (int) chunk));
+	for (int start = 0; start < naccounts; start += length)
+	{
+		length = Min(choose_chunk_size(run), naccounts - start);
+		try_in_parts(run, accounts + start, length, false);
+		run->searched += length;
+	}
 }
 
 /*
- * Try accounts chunk by chunk.  Those that fail alone are charged with it; the
- * others are deleted if "keep" is set, and pending still if not.
+ * How many accounts to try at once, when one in m has failed: a chunk of n has
+ * a fixed cost of about two accounts, and wastes n accounts in n/m of the
+ * cases.  That is least for n = sqrt(2 m).  At first, m is taken to be the size
+ * of a first batch, for one of that size has just failed.
+ */
+static int
+choose_chunk_size(Run *run)
+{
+	double		m = (double) (run->searched + SD_FIRST_BATCH_SIZE) /
+		(run->failed_in_search + 1);
+
+	return Max(1, (int) sqrt(2 * m));
+}
+
+/*
+ * Try accounts at once and, if that fails, in parts.  Those that fail alone are
+ * charged with it; the others are deleted if "keep" is set, and pending still
+ * if not.
  */
 static void
-search(Run *run, Account **accounts, int naccounts, int chunk, bool keep)
+try_in_parts(Run *run, Account **accounts, int naccounts, bool keep)
 {
-	for (int start = 0; start < naccounts; start += chunk)
-	{
-		int			length = Min(chunk, naccounts - start);
-		Failure    *failure;
+	int			part = Max(1, naccounts / SD_PARTS);
+	Failure    *failure;
 
-		CHECK_FOR_INTERRUPTS();
-		if (sd_attempt(run, accounts + start, length, keep, &failure))
-			continue;
-		if (length == 1)
-			charge(run, accounts[start], failure);
-		else
-			search(run, accounts + start, length,
-				   Max(1, length / SD_PARTS), keep);
+	CHECK_FOR_INTERRUPTS();
+	if (sd_attempt(run, accounts, naccounts, keep, &failure))
+		return;
+	if (naccounts == 1)
+	{
+		charge(run, accounts[0], failure);
+		return;
 	}
+	for (int start = 0; start < naccounts; start += part)
+		try_in_parts(run, accounts + start, Min(part, naccounts - start),
+					 keep);
 }
 
 /* An account failed alone: put it off if that was bad luck, else it failed */

@@ -1,0 +1,42 @@
+-- max_accounts bounds a run, earliest due first; batch_size changes nothing but
+-- the number of statements.
+\getenv srcdir PG_ABS_SRCDIR
+\set fixture :srcdir '/test/fixture.sql'
+\set ECHO none
+\i :fixture
+\set ECHO all
+SELECT add_account('third', '2020-01-03'), add_account('first', '2020-01-01'), add_account('fourth', '2020-01-04'),
+    add_account('second', '2020-01-02'), add_account('later', now() + interval '1 day');
+SELECT * FROM told(process_scheduled_deletions(max_accounts => 2)) WHERE key <> 'total_records_deleted';
+SELECT * FROM whole_accounts;
+SELECT * FROM told(process_scheduled_deletions(NULL, 1)) WHERE key <> 'total_records_deleted';
+SELECT * FROM whole_accounts;
+-- more than there are
+SELECT * FROM told(process_scheduled_deletions(max_accounts => 2147483647)) WHERE key <> 'total_records_deleted';
+SELECT * FROM whole_accounts;
+
+-- one by one, many of them due at the same moment, in whatever order the keys are
+SET scheduled_deletion.batch_size = 1;
+SELECT count(add_account('account' || n, '2020-01-01'::timestamptz + n / 10 * interval '1 day')) FROM generate_series(1, 60) n;
+SELECT * FROM told(process_scheduled_deletions(max_accounts => 45)) WHERE key <> 'total_records_deleted';
+SELECT count(*), min(deletion_scheduled_at) = '2020-01-05' AS earliest_first FROM profiles WHERE deletion_scheduled_at < now();
+SET scheduled_deletion.batch_size = 7;
+SELECT * FROM told(process_scheduled_deletions()) WHERE key <> 'total_records_deleted';
+RESET scheduled_deletion.batch_size;
+
+-- failing accounts are passed by, and are tried: they count
+CREATE TABLE invoices (user_id uuid REFERENCES profiles);
+SELECT add_account('a', '2020-01-01'), add_account('b', '2020-01-02'), add_account('c', '2020-01-03');
+INSERT INTO invoices VALUES (account('a'));
+SELECT * FROM told(process_scheduled_deletions(max_accounts => 2)) WHERE key <> 'total_records_deleted';
+SELECT * FROM whole_accounts;
+
+-- a run in one transaction keeps its subtransactions few, however small the batches
+SET scheduled_deletion.batch_size = 1;
+-- (one that is kept has its mark on the audit rows it wrote)
+TRUNCATE audit_log;
+SELECT count(add_account('account' || n)) FROM generate_series(1, 3000) n;
+SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted;
+SELECT count(DISTINCT xmin::text) BETWEEN 2 AND 64 AS few_subtransactions FROM audit_log;
+SET scheduled_deletion.batch_size = 0;  -- fails
+:clean_up
