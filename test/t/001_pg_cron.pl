@@ -1,0 +1,97 @@
+# The job as it is meant to be: scheduled with pg_cron by the very statement that
+# README.md shows, and started by pg_cron.
+#
+# A SQL test could only call the function itself.  What makes the job run is
+# pg_cron's background worker, a connection of its own and the clock; it needs
+# shared_preload_libraries, and knows one database only.
+
+use strict;
+use warnings;
+
+use FindBin;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $top = "$FindBin::RealBin/../..";
+chomp(my $sharedir = qx(pg_config --sharedir));
+plan skip_all => 'pg_cron is not installed'
+  unless -e "$sharedir/extension/pg_cron.control";
+
+# The statement, on one line or over a few, in one of the ```sql blocks.
+my ($schedule) =
+  map {
+	/^(SELECT\s+cron\.schedule\(\s*'hard-delete-scheduled-accounts',\s*
+		'0[ ]2[ ][*][ ][*][ ][*]',\s*
+		'SELECT[ ]process_scheduled_deletions\(\)'\s*\);)/mx
+  } slurp_file("$top/README.md") =~ /^```sql\n(.*?)^```/msg;
+ok(defined $schedule, 'README.md shows how to schedule the job')
+  or die q{no ```sql block of README.md has the statement }
+  . q{SELECT cron.schedule('hard-delete-scheduled-accounts', '0 2 * * *', }
+  . qq{'SELECT process_scheduled_deletions()');\n};
+
+my $node = PostgreSQL::Test::Cluster->new('pg_cron');
+$node->init;
+$node->start;
+$node->safe_psql('postgres', 'CREATE DATABASE app');
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_cron'");
+$node->append_conf('postgresql.conf', "cron.database_name = 'app'");
+$node->append_conf('postgresql.conf', "cron.host = '" . $node->host . "'");
+$node->restart;
+
+$node->safe_psql('app',
+		slurp_file("$top/test/schema.sql")
+	  . slurp_file("$top/test/generate.sql"));
+$node->safe_psql(
+	'app', q{
+	CREATE EXTENSION pg_cron;
+	CREATE EXTENSION scheduled_deletion;
+	CREATE TABLE initial AS
+		SELECT id, deletion_scheduled_at <= now() AND deleted_at IS NULL AS due FROM profiles;
+});
+is( $node->safe_psql(
+		'app', 'SELECT count(*) FILTER (WHERE due), count(*) FROM initial'),
+	'10|100',
+	'10 of 100 accounts are due');
+
+$node->safe_psql('app', $schedule);
+is( $node->safe_psql(
+		'app', 'SELECT jobname, schedule, command, database FROM cron.job'),
+	'hard-delete-scheduled-accounts|0 2 * * *|SELECT process_scheduled_deletions()|app',
+	'the job is scheduled for the night');
+
+# Not until the night, though.
+$node->safe_psql('app',
+	q{SELECT cron.alter_job(jobid, schedule => '* * * * *') FROM cron.job});
+ok( $node->poll_query_until(
+		'app',
+		q{SELECT EXISTS (SELECT FROM cron.job_run_details WHERE status IN ('succeeded', 'failed'))}
+	),
+	'pg_cron has run the job');
+
+is( $node->safe_psql(
+		'app',
+		'SELECT status, return_message FROM cron.job_run_details ORDER BY runid LIMIT 1'
+	),
+	'succeeded|1 row',
+	'the job has succeeded');
+is( $node->safe_psql(
+		'app',
+		'SELECT count(*) FROM profiles JOIN initial USING (id) WHERE due'),
+	0,
+	'the due accounts are gone');
+is( $node->safe_psql(
+		'app',
+		'SELECT count(*) FROM profiles JOIN initial USING (id) WHERE due IS NOT TRUE'
+	),
+	90,
+	'the others are left');
+is( $node->safe_psql(
+		'app', q{
+	SELECT count(*), count(DISTINCT user_id), bool_and(due) FROM audit_log LEFT JOIN initial ON id = user_id
+	WHERE action = 'hard_deleted'}),
+	'10|10|t',
+	'each has one audit row');
+
+$node->stop;
+done_testing();

@@ -1,0 +1,133 @@
+# A run that does not come to its end has not been: the server crashes, the
+# session is terminated or the statement is cancelled while half of the accounts
+# are deleted and audited.  The next run deletes them all.
+#
+# A SQL test can neither crash its server nor lose its session.
+
+use strict;
+use warnings;
+
+use FindBin;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $top = "$FindBin::RealBin/../..";
+
+my $node = PostgreSQL::Test::Cluster->new('crash');
+$node->init;
+$node->start;
+$node->safe_psql('postgres',
+		slurp_file("$top/test/schema.sql")
+	  . slurp_file("$top/test/generate.sql"));
+
+# The sixth of ten accounts keeps the run waiting while the lock is held.  Of two
+# accounts a batch, two batches are complete then, and the third has deleted all
+# rows but those of profiles.
+$node->safe_psql(
+	'postgres', q{
+	CREATE EXTENSION scheduled_deletion;
+	CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS
+		'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN OLD; END';
+	SELECT format(
+		'CREATE TRIGGER wait_at_gate BEFORE DELETE ON profiles FOR EACH ROW WHEN (OLD.id = %L)
+			EXECUTE FUNCTION wait_at_gate()', id)
+	FROM profiles
+	WHERE deletion_scheduled_at <= now() AND deleted_at IS NULL
+	ORDER BY deletion_scheduled_at OFFSET 5 LIMIT 1 \gexec
+});
+
+# Every row, in one value: the same before and after.
+my $everything =
+  'SELECT md5(string_agg(row, chr(10) ORDER BY row)) FROM (' . join(
+	' UNION ALL ',
+	map { "SELECT '$_ ' || t::text FROM $_ AS t" }
+	  qw(profiles check_ins crisis_plan clinical_notes therapist_patients
+	  user_consent audit_log deletion_policy deletion_step)
+  ) . ') AS every (row)';
+my $before = $node->safe_psql('postgres', $everything);
+
+# Start a run and wait until it is in the middle.  Returns the session that keeps
+# it waiting and its own; what it prints is in $printed when it has finished.
+my $printed;
+
+sub start_run
+{
+	my $gate = $node->background_psql('postgres');
+	$gate->query_safe('SELECT pg_advisory_lock(1)');
+
+	my @psql = (
+		$node->installed_command('psql'),
+		'-XAtq', '-d', $node->connstr('postgres') . ' application_name=run');
+	my $script = q{
+		SET scheduled_deletion.batch_size = 2;
+		SELECT process_scheduled_deletions();
+		\echo :SQLSTATE
+		SELECT 'the session goes on';
+	};
+	$printed = '';
+	my $run =
+	  IPC::Run::start(\@psql, '<', \$script, '>', \$printed, '2>',
+		\my $stderr,
+		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	ok( $node->poll_query_until(
+			'postgres', q{
+			SELECT count(*) = 1 FROM pg_stat_activity
+			WHERE application_name = 'run' AND wait_event_type = 'Lock' AND wait_event = 'advisory'}
+		),
+		'a run is in the middle');
+	return ($gate, $run);
+}
+
+# Cancelled
+my ($gate, $run) = start_run();
+$node->safe_psql('postgres',
+	q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'run'}
+);
+$run->finish;
+is($printed, "57014\nthe session goes on\n", 'it is cancelled');
+is($node->safe_psql('postgres', $everything),
+	$before, 'and has done nothing');
+$gate->quit;
+
+# Terminated
+($gate, $run) = start_run();
+$node->safe_psql('postgres',
+	q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'run'}
+);
+$run->finish;
+is($printed, '', 'its session is terminated');
+ok( $node->poll_query_until(
+		'postgres',
+		q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'run'}
+	),
+	'and gone');
+is($node->safe_psql('postgres', $everything),
+	$before, 'and has done nothing');
+$gate->quit;
+
+# Crashed, when what the run has done so far is on disk
+($gate, $run) = start_run();
+$node->safe_psql('postgres', 'CHECKPOINT');
+$node->stop('immediate');
+$run->finish;
+$gate->quit;
+$node->start;
+is($printed, '', 'the server crashes');
+is($node->safe_psql('postgres', $everything),
+	$before, 'and the run has done nothing');
+
+is( $node->safe_psql(
+		'postgres',
+		q{SELECT process_scheduled_deletions() ->> 'users_deleted'}),
+	10,
+	'the next run deletes all accounts that are due');
+is( $node->safe_psql(
+		'postgres', q{
+	SELECT count(*), count(DISTINCT user_id), count(id) FROM audit_log LEFT JOIN profiles ON profiles.id = user_id
+	WHERE action = 'hard_deleted'}),
+	'10|10|0',
+	'with an audit row each');
+
+$node->stop;
+done_testing();
