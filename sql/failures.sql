@@ -30,6 +30,23 @@ SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted;
 DROP TABLE run;
 TRUNCATE audit_log;
 
+-- a key without an action stops nobody if its rows go by another key that has one,
+-- or by a step of the plan: no query asks, the server's own check tells
+CREATE TABLE letters (sender uuid REFERENCES profiles ON DELETE CASCADE, receiver uuid REFERENCES profiles);
+CREATE TABLE replies (user_id uuid REFERENCES profiles, check_in_id uuid REFERENCES check_ins ON DELETE CASCADE);
+ALTER TABLE user_consent ADD witness uuid REFERENCES profiles;
+SELECT add_account('writes to himself'), add_account('replies'), add_account('own witness'), add_account('is written to');
+INSERT INTO letters VALUES (account('writes to himself'), account('writes to himself')), (account('living'), account('is written to'));
+INSERT INTO replies SELECT user_id, id FROM check_ins WHERE user_id = account('replies');
+UPDATE user_consent SET witness = user_id WHERE user_id = account('own witness');
+CREATE TABLE run AS SELECT process_scheduled_deletions() AS report;
+SELECT errors.* FROM run, errors(report);
+SELECT account FROM whole_accounts;
+DROP TABLE run, letters, replies;
+ALTER TABLE user_consent DROP witness;
+SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted;
+TRUNCATE audit_log;
+
 -- triggers: one raises an error with the e-mail in everything that it can set, at
 -- a step, at the account, and at the end of the statement
 CREATE FUNCTION object_to() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -31,6 +31,7 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -48,7 +49,7 @@ static void make_audit_statement(DeletionPlan *plan, Relation rel);
 static bool can_keep_rows(Relation rel);
 static void make_blockers(DeletionPlan *plan);
 static List *blocking_keys(Relation target);
-static bool is_step(DeletionPlan *plan, Oid table);
+static bool stops_surely(DeletionPlan *plan, Oid table);
 static void make_blocker(DeletionPlan *plan, Oid constraint, Relation target,
 						 PlanColumn *column);
 static void make_column(DeletionPlan *plan, Relation rel,
@@ -284,10 +285,7 @@ can_keep_rows(Relation rel)
 
 /*
  * Find the foreign keys outside the plan that would stop a DELETE of the plan:
- * those to a table of the plan, without an action of their own.  A key of a
- * table of the plan is left to the server's own check, since the plan deletes
- * rows there; so is one of a table that the caller may not read, or of which
- * row-level security shows it only a part.
+ * those to a table of the plan, without an action of their own.
  */
 static void
 make_blockers(DeletionPlan *plan)
@@ -295,7 +293,8 @@ make_blockers(DeletionPlan *plan)
 	for (int i = 0; i < plan->nsteps; i++)
 	{
 		PlanStep   *step = &plan->steps[i];
-		List	   *members = find_all_inheritors(step->table, NoLock, NULL);
+		List	   *members = find_all_inheritors(step->table, AccessShareLock,
+												  NULL);
 		ListCell   *lc;
 
 		foreach(lc, members)
@@ -339,16 +338,48 @@ blocking_keys(Relation target)
 	return result;
 }
 
-/* Is it one of the tables that the plan deletes from? */
+/*
+ * Can a query tell whom a key of that table stops?  Not if rows of it may go
+ * before the key is checked, because the plan deletes from it, or by the action
+ * of another key; nor if the caller may not read it, or row-level security shows
+ * only a part of it.  Then the server's own check tells, when it is tried.
+ */
 static bool
-is_step(DeletionPlan *plan, Oid table)
+stops_surely(DeletionPlan *plan, Oid table)
 {
+	Relation	rel;
+	bool		result = true;
+	ListCell   *lc;
+
+	if (pg_class_aclcheck(table, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
+		check_enable_rls(table, InvalidOid, true) == RLS_ENABLED)
+		return false;
+
 	for (int i = 0; i < plan->nsteps; i++)
 	{
-		if (plan->steps[i].table == table)
-			return true;
+		if (list_member_oid(find_all_inheritors(plan->steps[i].table,
+												AccessShareLock, NULL), table))
+			return false;
 	}
-	return false;
+
+	rel = table_open(table, AccessShareLock);
+	foreach(lc, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *fk = lfirst_node(ForeignKeyCacheInfo, lc);
+		HeapTuple	tuple = SearchSysCache1(CONSTROID,
+											ObjectIdGetDatum(fk->conoid));
+		char		action;
+
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "cache lookup failed for constraint %u", fk->conoid);
+		action = ((Form_pg_constraint) GETSTRUCT(tuple))->confdeltype;
+		ReleaseSysCache(tuple);
+		if (action != FKCONSTR_ACTION_NOACTION &&
+			action != FKCONSTR_ACTION_RESTRICT)
+			result = false;
+	}
+	table_close(rel, NoLock);
+	return result;
 }
 
 /*
@@ -388,9 +419,7 @@ make_blocker(DeletionPlan *plan, Oid constraint, Relation target,
 							   NULL, NULL, NULL, NULL);
 	ReleaseSysCache(tuple);
 
-	if (!is_root || is_step(plan, table) ||
-		pg_class_aclcheck(table, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
-		check_enable_rls(table, InvalidOid, true) == RLS_ENABLED)
+	if (!is_root || !stops_surely(plan, table))
 		return;
 
 	referencing = table_open(table, AccessShareLock);

@@ -166,6 +166,7 @@ delete_due_accounts(Run *run)
 		int64		limit = choose_batch_size(run, &whole);
 		int			naccounts;
 		Account    *accounts;
+		Account		last;
 
 		if (run->max_accounts > 0)
 			limit = Min(limit,
@@ -181,10 +182,13 @@ delete_due_accounts(Run *run)
 		accounts = pick_accounts(run, &cursor, limit, &naccounts);
 		if (naccounts == 0)
 			break;
+
+		/* as it was picked: what is locked may be due at another time by now */
+		last = accounts[naccounts - 1];
 		if (sd_delete_batch(run, accounts, naccounts, whole))
 		{
 			record_results(run, accounts, naccounts);
-			move_cursor(run, &cursor, &accounts[naccounts - 1]);
+			move_cursor(run, &cursor, &last);
 			run->next_batch_size = Max(run->next_batch_size,
 									   Min(naccounts, SD_MAX_BATCH_SIZE / SD_GROWTH) * SD_GROWTH);
 		}

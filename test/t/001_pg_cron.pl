@@ -88,7 +88,7 @@ is( $node->safe_psql(
 	'the others are left');
 is( $node->safe_psql(
 		'app', q{
-	SELECT count(*), count(DISTINCT user_id), bool_and(due) FROM audit_log LEFT JOIN initial ON id = user_id
+	SELECT count(*), count(DISTINCT user_id), bool_and(due) FROM audit_log LEFT JOIN initial ON initial.id = user_id
 	WHERE action = 'hard_deleted'}),
 	'10|10|t',
 	'each has one audit row');

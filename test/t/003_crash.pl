@@ -59,16 +59,16 @@ sub start_run
 	my @psql = (
 		$node->installed_command('psql'),
 		'-XAtq', '-d', $node->connstr('postgres') . ' application_name=run');
-	my $script = q{
-		SET scheduled_deletion.batch_size = 2;
-		SELECT process_scheduled_deletions();
-		\echo :SQLSTATE
-		SELECT 'the session goes on';
-	};
+	foreach my $command (
+		'SET scheduled_deletion.batch_size = 2',
+		'SELECT process_scheduled_deletions()',
+		'\echo :SQLSTATE',
+		q{SELECT 'the session goes on'})
+	{
+		push @psql, '-c', $command;
+	}
 	$printed = '';
-	my $run =
-	  IPC::Run::start(\@psql, '<', \$script, '>', \$printed, '2>',
-		\my $stderr,
+	my $run = IPC::Run::start(\@psql, '>', \$printed, '2>', \my $stderr,
 		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
 	ok( $node->poll_query_until(
 			'postgres', q{
@@ -124,7 +124,7 @@ is( $node->safe_psql(
 	'the next run deletes all accounts that are due');
 is( $node->safe_psql(
 		'postgres', q{
-	SELECT count(*), count(DISTINCT user_id), count(id) FROM audit_log LEFT JOIN profiles ON profiles.id = user_id
+	SELECT count(*), count(DISTINCT user_id), count(profiles.id) FROM audit_log LEFT JOIN profiles ON profiles.id = user_id
 	WHERE action = 'hard_deleted'}),
 	'10|10|0',
 	'with an audit row each');
