@@ -47,8 +47,8 @@ typedef struct Attempt
 	Account   **accounts;		/* those still in it, sorted by key */
 	int			naccounts;
 	ArrayType  *keys;			/* theirs */
-	Oid			table;			/* being deleted from or written to now */
-	bool		auditing;		/* "table" is the audit table */
+	const char *doing;			/* what is being done now ... */
+	Oid			table;			/* ... to which table, if to one */
 } Attempt;
 
 /* What to do with a row, once it is known whose it is */
@@ -67,6 +67,7 @@ typedef struct AccountReceiver
 } AccountReceiver;
 
 static bool attempt_body(void *arg);
+static void set_doing(Attempt *attempt, const char *doing, Oid table);
 static void lock_accounts(Attempt *attempt);
 static void drop_blocked_accounts(Attempt *attempt);
 static void delete_rows(Attempt *attempt);
@@ -121,8 +122,9 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 	MemoryContextSwitchTo(run->batch_context);
 	if (error != NULL)
 	{
-		*failure = sd_failure_from_error(error, attempt.table,
-										 attempt.auditing);
+		*failure = sd_failure_from_error(error, attempt.doing, attempt.table);
+		(*failure)->while_auditing =
+			attempt.table == run->plan->policy->audit_table;
 		if ((*failure)->kind == SD_RUN_FAILURE)
 			sd_throw_failure(*failure);
 	}
@@ -185,18 +187,25 @@ attempt_body(void *arg)
 	if (!accounts_are_gone(attempt))
 		return false;
 
-	attempt->table = attempt->run->plan->policy->audit_table;
-	attempt->auditing = true;
+	set_doing(attempt, "writing audit rows to",
+			  attempt->run->plan->policy->audit_table);
 	sd_write_audit_rows(attempt->run, attempt->accounts, attempt->naccounts);
-	attempt->auditing = false;
 
 	if (!rows_are_gone(attempt))
 		return false;
-	attempt->table = InvalidOid;
+	set_doing(attempt, "checking deferred constraints", InvalidOid);
 	error = sd_deferred_error(attempt->run);
 	if (error != NULL)
 		ReThrowError(error);
 	return true;
+}
+
+/* Note what an error would interrupt */
+static void
+set_doing(Attempt *attempt, const char *doing, Oid table)
+{
+	attempt->doing = doing;
+	attempt->table = table;
 }
 
 /*
@@ -210,7 +219,7 @@ lock_accounts(Attempt *attempt)
 	KeyMatch   *match = &plan->steps[plan->nsteps - 1].columns[0].match;
 	Attempt		missing = *attempt;
 
-	attempt->table = plan->policy->account_table;
+	set_doing(attempt, "locking rows of", plan->policy->account_table);
 	for_each_row(attempt, &plan->lock, SPI_OK_SELECT, match, mark_locked,
 				 NULL);
 
@@ -248,7 +257,7 @@ drop_blocked_accounts(Attempt *attempt)
 
 		if (attempt->naccounts == 0)
 			return;
-		attempt->table = blocker->table;
+		set_doing(attempt, "reading", blocker->table);
 		for_each_row(attempt, &blocker->find, SPI_OK_SELECT,
 					 &blocker->column->match, mark_found, NULL);
 		if (fail_found(attempt, blocker->constraint, blocker->table))
@@ -273,7 +282,7 @@ delete_rows(Attempt *attempt)
 	{
 		PlanStep   *step = &plan->steps[i];
 
-		attempt->table = step->table;
+		set_doing(attempt, "deleting from", step->table);
 		for (int j = 0; j < step->ncolumns; j++)
 			for_each_row(attempt, &step->columns[j].delete,
 						 SPI_OK_DELETE_RETURNING, &step->columns[j].match,
@@ -312,7 +321,7 @@ rows_are_gone(Attempt *attempt)
 
 		if (!step->can_keep_rows)
 			continue;
-		attempt->table = step->table;
+		set_doing(attempt, "reading", step->table);
 		for (int j = 0; j < step->ncolumns; j++)
 		{
 			for_each_row(attempt, &step->columns[j].left, SPI_OK_SELECT,

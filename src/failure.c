@@ -40,21 +40,18 @@ static const char *condition_name(int sqlstate);
 static void set_message(Failure *failure, const char *doing);
 
 /*
- * The failure that an error means, while "table" was deleted from or, if
- * while_auditing, written to; InvalidOid while deferred constraints were
- * checked.  Allocated in the current memory context, which
- * the caller chooses by how long the failure is to live.
+ * The failure that an error means, which was raised while doing that ("deleting
+ * from") to a table, or just that if there is no table.  Allocated in the
+ * current memory context, which the caller chooses by how long it is to live.
  */
 Failure *
-sd_failure_from_error(ErrorData *edata, Oid table, bool while_auditing)
+sd_failure_from_error(ErrorData *edata, const char *doing, Oid table)
 {
 	Failure    *failure = palloc0(sizeof(Failure));
 	Oid			error_table = InvalidOid;
-	const char *doing;
 
 	failure->sqlstate = edata->sqlerrcode;
 	failure->kind = failure_kind(edata->sqlerrcode);
-	failure->while_auditing = while_auditing;
 
 	/* a name counts only if it is that of a table, and a constraint of it */
 	if (edata->schema_name != NULL && edata->table_name != NULL)
@@ -75,12 +72,7 @@ sd_failure_from_error(ErrorData *edata, Oid table, bool while_auditing)
 		failure->table_name = sd_table_name(table);
 
 	if (OidIsValid(table))
-		doing = psprintf(while_auditing ?
-						 "while writing audit rows to table \"%s\"" :
-						 "while deleting from table \"%s\"",
-						 sd_table_name(table));
-	else
-		doing = "while checking deferred constraints";
+		doing = psprintf("%s table \"%s\"", doing, sd_table_name(table));
 	set_message(failure, doing);
 	return failure;
 }
@@ -216,6 +208,6 @@ set_message(Failure *failure, const char *doing)
 		appendStringInfo(&buf, " of constraint \"%s\" on table \"%s\"",
 						 failure->constraint_name, failure->table_name);
 	if (doing != NULL)
-		appendStringInfo(&buf, " %s", doing);
+		appendStringInfo(&buf, " while %s", doing);
 	failure->message = buf.data;
 }

@@ -267,7 +267,8 @@ make_audit_statement(DeletionPlan *plan, Relation rel)
 static bool
 can_keep_rows(Relation rel)
 {
-	List	   *tables = find_all_inheritors(RelationGetRelid(rel), NoLock, NULL);
+	List	   *tables = find_all_inheritors(RelationGetRelid(rel),
+											 AccessShareLock, NULL);
 	bool		result = rel->rd_rules != NULL;
 	ListCell   *lc;
 

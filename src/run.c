@@ -142,7 +142,8 @@ refuse_pending_violation(Run *run)
 
 	if (error == NULL)
 		return;
-	failure = sd_failure_from_error(error, InvalidOid, false);
+	failure = sd_failure_from_error(error, "checking deferred constraints",
+									InvalidOid);
 	if (failure->kind == SD_RUN_FAILURE)
 		sd_throw_failure(failure);
 	ereport(ERROR,

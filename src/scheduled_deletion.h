@@ -274,8 +274,8 @@ extern void sd_check_audit_table(DeletionPlan *plan, Relation audit_table);
 extern char *sd_create_audit_table(const char *name, Oid key_type);
 
 /* failure.c */
-extern Failure *sd_failure_from_error(ErrorData *edata, Oid table,
-									  bool while_auditing);
+extern Failure *sd_failure_from_error(ErrorData *edata, const char *doing,
+									  Oid table);
 extern Failure *sd_blocked_failure(Oid constraint, Oid table);
 extern Failure *sd_kept_rows_failure(Oid table);
 extern Failure *sd_copy_failure(const Failure *failure);

@@ -36,27 +36,29 @@ my $counts = q{
 my $before = $primary->safe_psql('postgres', $counts);
 like($before, qr/^100\|10\|/, 'accounts are due');
 
-# The SQLSTATE with which a call is refused.
-sub sqlstate
+# The error with which a call is refused, after its SQLSTATE
+sub refusal
 {
 	my ($node, $sql) = @_;
 	my ($ret, $stdout, $stderr) = $node->psql('postgres', $sql,
-		extra_params => [ '-v', 'VERBOSITY=sqlstate' ]);
-	return $stderr =~ /ERROR:  (\w+)/ ? $1 : "none, but $stdout";
+		extra_params => [ '-v', 'VERBOSITY=verbose' ]);
+	return $stderr =~ /ERROR:  (.*)/ ? $1 : "none, but $stdout";
 }
 
-my $run = 'SELECT process_scheduled_deletions()';
-my $dry_run = 'SELECT process_scheduled_deletions(dry_run => true)';
+my $in_recovery =
+  '25006: cannot execute process_scheduled_deletions() during recovery';
+my $read_only =
+  '25006: cannot execute process_scheduled_deletions() in a read-only transaction';
 
-is(sqlstate($standby, $run), '25006', 'a standby refuses');
-is(sqlstate($standby, $dry_run), '25006', 'a dry run, too');
-
-is(sqlstate($primary, "BEGIN READ ONLY; $run"),
-	'25006', 'a read-only transaction on the primary refuses');
-is(sqlstate($primary, "BEGIN READ ONLY; $dry_run"),
-	'25006', 'a dry run, too');
-is(sqlstate($primary, "SET default_transaction_read_only = on; $run"),
-	'25006', 'and a session that is read-only by default');
+foreach my $run ('SELECT process_scheduled_deletions()',
+	'SELECT process_scheduled_deletions(dry_run => true)')
+{
+	is(refusal($standby, $run), $in_recovery, "on a standby: $run");
+	is(refusal($primary, "BEGIN READ ONLY; $run"),
+		$read_only, "in a read-only transaction: $run");
+	is(refusal($primary, "SET default_transaction_read_only = on; $run"),
+		$read_only, "in a read-only session: $run");
+}
 
 $primary->wait_for_catchup($standby);
 is($primary->safe_psql('postgres', $counts),
