@@ -50,7 +50,9 @@ DROP TRIGGER again ON check_ins;
 
 -- a table that is published without a replica identity
 ALTER TABLE check_ins REPLICA IDENTITY NOTHING;
+SET client_min_messages = error;
 CREATE PUBLICATION p FOR TABLE check_ins;
+RESET client_min_messages;
 SELECT process_scheduled_deletions();  -- fails
 DROP PUBLICATION p;
 

@@ -27,6 +27,11 @@
 	object_aclcheck(NamespaceRelationId, oid, roleid, mode)
 #endif
 
+/* written before the declaration since 18 */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* the module's name and version, shown by pg_get_loaded_modules() since 18 */
 #if PG_VERSION_NUM < 180000
 #define SD_MODULE_MAGIC PG_MODULE_MAGIC

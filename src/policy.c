@@ -48,7 +48,7 @@ static bool register_built_in_policy(Oid schema);
 static Oid	find_built_in_table(const char *role, const char *name,
 								const char *hint);
 static char *missing_audit_table_hint(Oid account_table);
-static void throw_no_policy(void) pg_attribute_noreturn();
+pg_noreturn static void throw_no_policy(void);
 static char *own_table(Oid schema, const char *name);
 static char *qualified_name(Oid table);
 static char *column_text(int row, int column);

@@ -20,7 +20,6 @@
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
 
-#include "compat.h"
 #include "scheduled_deletion.h"
 
 /* What the caller lacks, as the statements that grant it */

@@ -33,7 +33,6 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
-#include "compat.h"
 #include "scheduled_deletion.h"
 
 SD_MODULE_MAGIC;

@@ -28,6 +28,8 @@
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 
+#include "compat.h"
+
 #define SD_BUILT_IN_POLICY	"built-in"
 
 #define SD_MIN_BATCH_SIZE		1
@@ -280,7 +282,7 @@ extern Failure *sd_blocked_failure(Oid constraint, Oid table);
 extern Failure *sd_kept_rows_failure(Oid table);
 extern Failure *sd_copy_failure(const Failure *failure);
 extern bool sd_same_failure(const Failure *a, const Failure *b);
-extern void sd_throw_failure(const Failure *failure) pg_attribute_noreturn();
+pg_noreturn extern void sd_throw_failure(const Failure *failure);
 
 /* report.c */
 extern Jsonb *sd_report(Run *run);
