@@ -29,7 +29,7 @@ DATA = $(wildcard src/$(EXTENSION)--*.sql)
 
 REGRESS = install built_in_policy process batches dry_run failures \
 	failure_search systemic_failures refusals privileges names
-ISOLATION = two_runs cancelled new_rows
+ISOLATION = two_runs cancelled new_rows locked_accounts
 ISOLATION_OPTS = --inputdir=test/isolation --load-extension=$(EXTENSION)
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

@@ -72,37 +72,42 @@ sd_delete_batch(Run *run, Account *accounts, int naccounts, bool whole)
 /*
  * End the run if an error seems to be every account's: none has been deleted so
  * far, and accounts from all over the batch fail alike when tried alone.  If
- * that is the whole batch, then only an error of the schema, or of the audit
- * table, is not charged to the accounts.
+ * those are all that are left of it, then only an error of the schema, or of the
+ * audit table, is not charged to them.
+ *
+ * Accounts that are not pending any more, for instance because someone else has
+ * locked them, say nothing about the error.
  */
 static void
 stop_if_all_fail(Run *run, Account **accounts, int naccounts,
 				 Failure *failure)
 {
-	int			nsamples = Min(naccounts, SD_SAMPLE_SIZE);
-	int			nfailed = 0;
+	Account   **pending = palloc(sizeof(Account *) * naccounts);
+	int			npending = 0;
+	int			nsamples;
 
 	if (run->any_success || failure->kind == SD_MOMENT_FAILURE)
 		return;
 
+	for (int i = 0; i < naccounts; i++)
+	{
+		if (accounts[i]->state == SD_PENDING)
+			pending[npending++] = accounts[i];
+	}
+
+	nsamples = Min(npending, SD_SAMPLE_SIZE);
 	for (int i = 0; i < nsamples; i++)
 	{
-		int			sample = (int64) i * (naccounts - 1) / Max(nsamples - 1, 1);
+		int			sample = (int64) i * (npending - 1) / Max(nsamples - 1, 1);
 		Failure    *sample_failure;
 
-		if (!sd_attempt(run, &accounts[sample], 1, false, &sample_failure))
-		{
-			if (!sd_same_failure(sample_failure, failure))
-				return;
-			nfailed++;
-		}
-		if (run->any_success)
+		if (sd_attempt(run, &pending[sample], 1, false, &sample_failure) ||
+			!sd_same_failure(sample_failure, failure))
 			return;
 	}
 
-	if (nfailed > 0 &&
-		(nsamples < naccounts || failure->kind == SD_SCHEMA_FAILURE ||
-		 failure->while_auditing))
+	if (nsamples < npending || failure->kind == SD_SCHEMA_FAILURE ||
+		failure->while_auditing)
 		sd_throw_failure(failure);
 }
 

@@ -25,10 +25,15 @@ my ($schedule) =
 		'0[ ]2[ ][*][ ][*][ ][*]',\s*
 		'SELECT[ ]process_scheduled_deletions\(\)'\s*\);)/mx
   } slurp_file("$top/README.md") =~ /^```sql\n(.*?)^```/msg;
-ok(defined $schedule, 'README.md shows how to schedule the job')
-  or die q{no ```sql block of README.md has the statement }
-  . q{SELECT cron.schedule('hard-delete-scheduled-accounts', '0 2 * * *', }
-  . qq{'SELECT process_scheduled_deletions()');\n};
+if (!ok(defined $schedule, 'README.md shows how to schedule the job'))
+{
+	diag(<<'EOM');
+It needs, in a ```sql block, the statement
+SELECT cron.schedule('hard-delete-scheduled-accounts', '0 2 * * *', 'SELECT process_scheduled_deletions()');
+EOM
+	done_testing();
+	exit 1;
+}
 
 my $node = PostgreSQL::Test::Cluster->new('pg_cron');
 $node->init;
