@@ -116,6 +116,11 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 	do
 	{
 		take_pending(&attempt, accounts, naccounts);
+		if (attempt.naccounts == 0)
+		{
+			error = NULL;
+			break;
+		}
 		error = sd_in_subtransaction(attempt_body, &attempt, keep, &done);
 	} while (error == NULL && !done);
 

@@ -28,7 +28,7 @@ sd_write_audit_rows(Run *run, Account **accounts, int naccounts)
 {
 	DeletionPlan *plan = run->plan;
 	Oid			argtypes[] = {plan->key_array_type, TIMESTAMPTZOID,
-		JSONBARRAYOID, TEXTOID};
+	JSONBARRAYOID, TEXTOID};
 	Datum		values[4];
 	Datum	   *details = palloc(sizeof(Datum) * naccounts);
 	uint64		nwritten;

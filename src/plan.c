@@ -149,7 +149,7 @@ make_account_statements(DeletionPlan *plan, Relation rel)
 	StringInfoData condition;
 	StringInfoData pick;
 	Oid			pick_types[] = {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-		plan->key_type};
+	plan->key_type};
 
 	step->table = RelationGetRelid(rel);
 	step->table_name = sd_table_name(step->table);
@@ -251,7 +251,7 @@ static void
 make_audit_statement(DeletionPlan *plan, Relation rel)
 {
 	Oid			types[] = {plan->key_array_type, TIMESTAMPTZOID, JSONBARRAYOID,
-		TEXTOID};
+	TEXTOID};
 
 	plan->audit.query =
 		psprintf("INSERT INTO %s"

@@ -36,8 +36,9 @@
 
 #include "scheduled_deletion.h"
 
-pg_noreturn static void throw_dropped_table(DeletionPolicy *policy, const char *role,
-								const char *table_name);
+pg_noreturn static void throw_dropped_table(DeletionPolicy *policy,
+											const char *role,
+											const char *table_name);
 static bool has_unique_index(Relation rel, AttrNumber attnum);
 
 /*

@@ -227,7 +227,7 @@ pick_accounts(Run *run, Cursor *cursor, int64 limit, int *naccounts)
 {
 	DeletionPlan *plan = run->plan;
 	Oid			argtypes[] = {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-		plan->key_type};
+	plan->key_type};
 	Datum		values[] = {Int64GetDatum(limit),
 		TimestampTzGetDatum(run->started_at), TimestampTzGetDatum(cursor->due),
 	cursor->key};

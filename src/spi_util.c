@@ -150,7 +150,7 @@ sd_execute_as_owner(Oid schema, const char *query, int expected, int nargs,
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 
-	/* an error on the way is undone with the (sub)transaction, user id and all */
+	/* after an error, the end of the (sub)transaction restores the user */
 	GetUserIdAndSecContext(&caller, &caller_context);
 	SetUserIdAndSecContext(owner,
 						   caller_context | SECURITY_LOCAL_USERID_CHANGE);
