@@ -6,7 +6,7 @@
 \i :fixture
 \set ECHO all
 SET client_min_messages = warning;
-DROP ROLE IF EXISTS regress_sd_job, regress_sd_other;
+DROP ROLE IF EXISTS regress_sd_job, regress_sd_other, regress_sd_bare;
 RESET client_min_messages;
 CREATE ROLE regress_sd_job;
 CREATE ROLE regress_sd_other;
@@ -48,6 +48,38 @@ BEGIN; REVOKE UPDATE (deletion_scheduled_at) ON profiles FROM regress_sd_job; SE
 BEGIN; REVOKE INSERT ON audit_log FROM regress_sd_job; SET LOCAL ROLE regress_sd_job; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; REVOKE USAGE ON SCHEMA app FROM regress_sd_job; SET LOCAL ROLE regress_sd_job; SELECT erasure.process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; REVOKE EXECUTE ON FUNCTION process_scheduled_deletions FROM regress_sd_job; SET LOCAL ROLE regress_sd_job; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
+
+-- the schema's is named, too, also when the tables are known already; and the hint
+-- grants all that is missing
+CREATE ROLE regress_sd_bare;
+GRANT USAGE ON SCHEMA erasure TO regress_sd_bare;
+GRANT EXECUTE ON FUNCTION process_scheduled_deletions TO regress_sd_bare;
+BEGIN;
+SELECT process_scheduled_deletions(max_accounts => 1) -> 'users_deleted' AS deleted;
+SET LOCAL ROLE regress_sd_bare;
+SAVEPOINT s;
+SELECT erasure.process_scheduled_deletions();  -- fails
+ROLLBACK TO s;
+RESET ROLE;
+DO $$
+DECLARE
+    hint text;
+BEGIN
+    SET LOCAL ROLE regress_sd_bare;
+    BEGIN
+        PERFORM erasure.process_scheduled_deletions();
+    EXCEPTION WHEN insufficient_privilege THEN
+        GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+    END;
+    RESET ROLE;
+    EXECUTE hint;
+END
+$$;
+SET LOCAL ROLE regress_sd_bare;
+SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted;
+ROLLBACK;
+DROP OWNED BY regress_sd_bare;
+DROP ROLE regress_sd_bare;
 
 -- a blocking key of a table that the role may not read stops its account all the same
 CREATE TABLE invoices (user_id uuid REFERENCES profiles);

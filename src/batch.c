@@ -33,7 +33,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "tcop/dest.h"
 #include "utils/array.h"
 #include "utils/memutils.h"
@@ -167,8 +166,8 @@ check_constraints_now(void *arg)
 {
 	PlanStatement statement = {.query = "SET CONSTRAINTS ALL IMMEDIATE"};
 
-	sd_prepare(&statement, 0, NULL);
-	sd_execute(&statement, SPI_OK_UTILITY, 0, NULL, NULL, NULL, NULL);
+	sd_prepare(&statement);
+	sd_execute(&statement, SPI_OK_UTILITY, NULL, NULL, NULL);
 	SPI_freeplan(statement.plan);
 	return true;
 }
@@ -418,7 +417,6 @@ static void
 for_each_row(Attempt *attempt, PlanStatement *statement, int expected,
 			 KeyMatch *match, AccountRow row, void *arg)
 {
-	Oid			argtypes[] = {attempt->run->plan->key_array_type, TIMESTAMPTZOID};
 	Datum		values[] = {PointerGetDatum(attempt->keys),
 	TimestampTzGetDatum(attempt->run->started_at)};
 	AccountReceiver receiver = {
@@ -438,8 +436,7 @@ for_each_row(Attempt *attempt, PlanStatement *statement, int expected,
 	receiver.row_context = AllocSetContextCreate(CurrentMemoryContext,
 												 "scheduled_deletion row",
 												 ALLOCSET_SMALL_SIZES);
-	sd_execute(statement, expected, lengthof(argtypes), argtypes, values, NULL,
-			   &receiver.pub);
+	sd_execute(statement, expected, values, NULL, &receiver.pub);
 	MemoryContextDelete(receiver.row_context);
 }
 

@@ -136,10 +136,16 @@ sd_throw_failure(const Failure *failure)
 	ereport(ERROR,
 			(errcode(failure->sqlstate),
 			 errmsg("deletion run stopped: %s", failure->message),
-			 failure->kind == SD_RUN_FAILURE ? 0 :
-			 errdetail("Every account that was tried fails in this way; none was deleted."),
-			 failure->kind == SD_RUN_FAILURE ? 0 :
-			 errhint("The error's own text may quote personal data and is not repeated here; delete the rows of one such account by hand, in a transaction that is rolled back, to see it.")));
+			 failure->kind == SD_RUN_FAILURE ?
+			 errdetail("Nothing was changed.") :
+			 errdetail("Every account that was tried fails in this way; nothing was changed."),
+			 failure->kind != SD_RUN_FAILURE ?
+			 errhint("The error's own text may quote personal data and is not repeated here; to see it, %s by hand, in a transaction that is rolled back.",
+					 failure->while_auditing ? "insert such a row" :
+					 "delete the rows of one such account") :
+			 failure->sqlstate == ERRCODE_QUERY_CANCELED ?
+			 errhint("If statement_timeout ended it, raise that, or bound the run with max_accounts.") :
+			 0));
 }
 
 /* Sort an SQLSTATE by whom it concerns */

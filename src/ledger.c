@@ -27,8 +27,6 @@ void
 sd_write_audit_rows(Run *run, Account **accounts, int naccounts)
 {
 	DeletionPlan *plan = run->plan;
-	Oid			argtypes[] = {plan->key_array_type, TIMESTAMPTZOID,
-	JSONBARRAYOID, TEXTOID};
 	Datum		values[4];
 	Datum	   *details = palloc(sizeof(Datum) * naccounts);
 	uint64		nwritten;
@@ -41,8 +39,7 @@ sd_write_audit_rows(Run *run, Account **accounts, int naccounts)
 	values[2] = PointerGetDatum(construct_array(details, naccounts, JSONBOID,
 												-1, false, TYPALIGN_INT));
 	values[3] = CStringGetTextDatum("hard_deleted");
-	nwritten = sd_execute(&plan->audit, SPI_OK_INSERT, lengthof(argtypes),
-						  argtypes, values, NULL, NULL);
+	nwritten = sd_execute(&plan->audit, SPI_OK_INSERT, values, NULL, NULL);
 
 	if (nwritten != naccounts)
 		ereport(ERROR,

@@ -27,6 +27,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -58,11 +59,13 @@ static void append_key_condition(StringInfo buf, PlanColumn *column);
 static void append_operator(StringInfo buf, Oid operator);
 static char *qualified_name(Relation rel);
 static const char *only(Relation rel);
-static void prepare(PlanStatement *statement, DeletionPlan *plan,
-					const char *query);
+static void add_statement(DeletionPlan *plan, PlanStatement *statement,
+						  const char *query, int nargs,...);
+static void add_key_statement(DeletionPlan *plan, PlanStatement *statement,
+							  const char *query);
 
 /*
- * Resolve a policy against the catalog, and prepare its statements.  Throws an
+ * Resolve a policy against the catalog, and write its statements.  Throws an
  * error for the first thing that is not there or not fit.
  */
 DeletionPlan *
@@ -94,6 +97,16 @@ sd_make_plan(DeletionPolicy *policy)
 
 	make_blockers(plan);
 	return plan;
+}
+
+/* Parse the statements, for which the caller must have the privileges */
+void
+sd_prepare_plan(DeletionPlan *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->statements)
+		sd_prepare(lfirst(lc));
 }
 
 /* The keys of accounts, as the array that is every statement's $1 */
@@ -148,8 +161,6 @@ make_account_statements(DeletionPlan *plan, Relation rel)
 	const char *is_due;
 	StringInfoData condition;
 	StringInfoData pick;
-	Oid			pick_types[] = {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-	plan->key_type};
 
 	step->table = RelationGetRelid(rel);
 	step->table_name = sd_table_name(step->table);
@@ -183,16 +194,16 @@ make_account_statements(DeletionPlan *plan, Relation rel)
 										plan->key_type,
 										BTGreaterStrategyNumber));
 	appendStringInfo(&pick, "$4))) ORDER BY t.%s, t.%s LIMIT $1", due, key);
-	plan->pick.query = pick.data;
-	sd_prepare(&plan->pick, lengthof(pick_types), pick_types);
+	add_statement(plan, &plan->pick, pick.data, 4, INT8OID, TIMESTAMPTZOID,
+				  TIMESTAMPTZOID, plan->key_type);
 
-	prepare(&plan->lock, plan,
+	add_key_statement(plan, &plan->lock,
 			psprintf("SELECT t.%s, t.%s FROM %s t WHERE %s FOR UPDATE SKIP LOCKED",
 					 key, due, table, condition.data));
-	prepare(&plan->still_due, plan,
+	add_key_statement(plan, &plan->still_due,
 			psprintf("SELECT t.%s FROM %s t WHERE %s",
 					 key, table, condition.data));
-	prepare(&column->delete, plan,
+	add_key_statement(plan, &column->delete,
 			psprintf("DELETE FROM %s t WHERE %s RETURNING t.%s",
 					 table, condition.data, key));
 }
@@ -228,11 +239,11 @@ make_step(DeletionPlan *plan, DeletionStep *definition, PlanStep *step)
 					column);
 		initStringInfo(&condition);
 		append_key_condition(&condition, column);
-		prepare(&column->delete, plan,
+		add_key_statement(plan, &column->delete,
 				psprintf("DELETE FROM %s t WHERE %s RETURNING t.%s",
 						 table, condition.data, name));
 		if (step->can_keep_rows)
-			prepare(&column->left, plan,
+			add_key_statement(plan, &column->left,
 					psprintf("SELECT t.%s FROM %s t WHERE %s",
 							 name, table, condition.data));
 	}
@@ -250,17 +261,15 @@ make_step(DeletionPlan *plan, DeletionStep *definition, PlanStep *step)
 static void
 make_audit_statement(DeletionPlan *plan, Relation rel)
 {
-	Oid			types[] = {plan->key_array_type, TIMESTAMPTZOID, JSONBARRAYOID,
-	TEXTOID};
-
-	plan->audit.query =
-		psprintf("INSERT INTO %s"
-				 " (user_id, action, details, performed_by, created_at)"
-				 " SELECT u.k, $4, u.d, NULL, $2"
-				 " FROM ROWS FROM (pg_catalog.unnest($1),"
-				 " pg_catalog.unnest($3)) u (k, d)",
-				 qualified_name(rel));
-	sd_prepare(&plan->audit, lengthof(types), types);
+	add_statement(plan, &plan->audit,
+				  psprintf("INSERT INTO %s"
+						   " (user_id, action, details, performed_by, created_at)"
+						   " SELECT u.k, $4, u.d, NULL, $2"
+						   " FROM ROWS FROM (pg_catalog.unnest($1),"
+						   " pg_catalog.unnest($3)) u (k, d)",
+						   qualified_name(rel)),
+				  4, plan->key_array_type, TIMESTAMPTZOID, JSONBARRAYOID,
+				  TEXTOID);
 }
 
 /* May a DELETE leave rows of the table, its partitions or children? */
@@ -352,7 +361,9 @@ stops_surely(DeletionPlan *plan, Oid table)
 	bool		result = true;
 	ListCell   *lc;
 
-	if (pg_class_aclcheck(table, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
+	if (sd_namespace_aclcheck(get_rel_namespace(table), GetUserId(),
+							  ACL_USAGE) != ACLCHECK_OK ||
+		pg_class_aclcheck(table, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
 		check_enable_rls(table, InvalidOid, true) == RLS_ENABLED)
 		return false;
 
@@ -453,7 +464,7 @@ make_blocker(DeletionPlan *plan, Oid constraint, Relation target,
 	blocker->constraint = constraint;
 	blocker->table = table;
 	blocker->column = column;
-	prepare(&blocker->find, plan, buf.data);
+	add_key_statement(plan, &blocker->find, buf.data);
 	plan->blockers = lappend(plan->blockers, blocker);
 }
 
@@ -516,12 +527,28 @@ only(Relation rel)
 	return rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? "" : "ONLY ";
 }
 
-/* Prepare a statement whose parameters are the keys and the moment */
+/* Add a statement to the plan; its parameters' types follow */
 static void
-prepare(PlanStatement *statement, DeletionPlan *plan, const char *query)
+add_statement(DeletionPlan *plan, PlanStatement *statement, const char *query,
+			  int nargs,...)
 {
-	Oid			types[] = {plan->key_array_type, TIMESTAMPTZOID};
+	va_list		argtypes;
 
+	Assert(nargs <= lengthof(statement->argtypes));
 	statement->query = query;
-	sd_prepare(statement, lengthof(types), types);
+	statement->nargs = nargs;
+	va_start(argtypes, nargs);
+	for (int i = 0; i < nargs; i++)
+		statement->argtypes[i] = va_arg(argtypes, Oid);
+	va_end(argtypes);
+	plan->statements = lappend(plan->statements, statement);
+}
+
+/* Add a statement whose parameters are the keys and the moment */
+static void
+add_key_statement(DeletionPlan *plan, PlanStatement *statement,
+				  const char *query)
+{
+	add_statement(plan, statement, query, 2, plan->key_array_type,
+				  TIMESTAMPTZOID);
 }

@@ -42,6 +42,9 @@ static const struct
 	{"user_consent", 1, {"user_id"}},
 };
 
+#define HOW_TO_ENABLE \
+	"Set its column \"enabled\" in table deletion_policy to true."
+
 static DeletionPolicy *read_policy(Oid schema, const char *name, bool *none);
 static void read_steps(DeletionPolicy *policy);
 static bool register_built_in_policy(Oid schema);
@@ -77,8 +80,10 @@ sd_load_policy(Oid schema, const char *name)
 				 name != NULL ?
 				 errmsg("deletion policy \"%s\" does not exist", name) :
 				 errmsg("no deletion policy is enabled"),
+				 name != NULL ?
 				 errhint("Table deletion_policy in schema \"%s\" lists the policies.",
-						 get_namespace_name(schema))));
+						 get_namespace_name(schema)) :
+				 errhint("%s", HOW_TO_ENABLE)));
 
 	read_steps(policy);
 	return policy;
@@ -136,7 +141,7 @@ read_policy(Oid schema, const char *name, bool *none)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("deletion policy \"%s\" is disabled", name),
-				 errhint("Set its column \"enabled\" in table deletion_policy to true.")));
+				 errhint("%s", HOW_TO_ENABLE)));
 
 	policy = palloc0(sizeof(DeletionPolicy));
 	policy->schema = schema;
@@ -270,6 +275,7 @@ find_built_in_table(const char *role, const char *name, const char *hint)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("%s \"%s\" of deletion policy \"%s\" does not exist",
 						role, name, SD_BUILT_IN_POLICY),
+				 errdetail("The built-in policy needs all tables of the schema that it was designed on; the README lists them."),
 				 errhint("%s", hint != NULL ? hint :
 						 "Create it, or put its schema into the search_path.")));
 	return table;

@@ -22,17 +22,17 @@
 
 #include "scheduled_deletion.h"
 
-/* What the caller lacks, as the statements that grant it */
+/* What the caller lacks, and the statements that grant it */
 typedef struct MissingPrivileges
 {
-	StringInfoData names;		/* "DELETE on table "x", ..." */
-	StringInfoData grants;		/* "GRANT DELETE ON x TO y; ..." */
+	StringInfoData names;		/* SELECT, DELETE on table "x"; ... */
+	StringInfoData grants;		/* GRANT SELECT, DELETE ON TABLE x TO y; ... */
 } MissingPrivileges;
 
-static void check_table_privilege(MissingPrivileges *missing, Oid table,
-								  AclMode mode, const char *privilege);
+static void check_table_privileges(MissingPrivileges *missing, Oid table,
+								   AclMode needed, const char *lockable);
 static void check_schema_privilege(MissingPrivileges *missing, Oid table);
-static void add_missing(MissingPrivileges *missing, const char *privilege,
+static void add_missing(MissingPrivileges *missing, const char *privileges,
 						const char *kind, const char *name,
 						const char *quoted_name);
 static void check_row_security(Oid table);
@@ -71,17 +71,12 @@ sd_check_tables(DeletionPlan *plan)
 		Oid			table = plan->steps[i].table;
 
 		check_schema_privilege(&missing, table);
-		check_table_privilege(&missing, table, ACL_SELECT, "SELECT");
-		check_table_privilege(&missing, table, ACL_DELETE, "DELETE");
+		check_table_privileges(&missing, table, ACL_SELECT | ACL_DELETE,
+							   table == account_table ?
+							   plan->policy->due_column : NULL);
 	}
-
-	/* FOR UPDATE asks for UPDATE on the table or any one of its columns */
-	if (pg_attribute_aclcheck_all(account_table, GetUserId(), ACL_UPDATE,
-								  ACLMASK_ANY) != ACLCHECK_OK)
-		check_table_privilege(&missing, account_table, ACL_UPDATE,
-							  psprintf("UPDATE (%s)", quote_identifier(plan->policy->due_column)));
 	check_schema_privilege(&missing, audit_table);
-	check_table_privilege(&missing, audit_table, ACL_INSERT, "INSERT");
+	check_table_privileges(&missing, audit_table, ACL_INSERT, NULL);
 
 	if (missing.names.len > 0)
 		ereport(ERROR,
@@ -97,15 +92,44 @@ sd_check_tables(DeletionPlan *plan)
 	check_row_security(audit_table);
 }
 
+/*
+ * Note which of the needed privileges on a table are missing.  Rows of it are
+ * to be locked if "lockable" is set, which asks for UPDATE on the table or on
+ * any of its columns: on that one, if there is none yet.
+ */
 static void
-check_table_privilege(MissingPrivileges *missing, Oid table, AclMode mode,
-					  const char *privilege)
+check_table_privileges(MissingPrivileges *missing, Oid table, AclMode needed,
+					   const char *lockable)
 {
-	char	   *schema = get_namespace_name(get_rel_namespace(table));
+	static const struct
+	{
+		AclMode		mode;
+		const char *name;
+	}			privileges[] =
+	{
+		{ACL_SELECT, "SELECT"}, {ACL_INSERT, "INSERT"}, {ACL_DELETE, "DELETE"}
+	};
+	StringInfoData buf;
 
-	if (pg_class_aclcheck(table, GetUserId(), mode) != ACLCHECK_OK)
-		add_missing(missing, privilege, "TABLE", sd_table_name(table),
-					quote_qualified_identifier(schema, get_rel_name(table)));
+	initStringInfo(&buf);
+	for (int i = 0; i < lengthof(privileges); i++)
+	{
+		if ((needed & privileges[i].mode) != 0 &&
+			pg_class_aclcheck(table, GetUserId(),
+							  privileges[i].mode) != ACLCHECK_OK)
+			appendStringInfo(&buf, ", %s", privileges[i].name);
+	}
+	if (lockable != NULL &&
+		pg_class_aclcheck(table, GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(table, GetUserId(), ACL_UPDATE,
+								  ACLMASK_ANY) != ACLCHECK_OK)
+		appendStringInfo(&buf, ", UPDATE (%s)", quote_identifier(lockable));
+
+	if (buf.len > 0)
+		add_missing(missing, buf.data + strlen(", "), "table",
+					sd_table_name(table),
+					quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
+											   get_rel_name(table)));
 }
 
 static void
@@ -115,25 +139,28 @@ check_schema_privilege(MissingPrivileges *missing, Oid table)
 	char	   *name = get_namespace_name(schema);
 
 	if (sd_namespace_aclcheck(schema, GetUserId(), ACL_USAGE) != ACLCHECK_OK)
-		add_missing(missing, "USAGE", "SCHEMA", name, quote_identifier(name));
+		add_missing(missing, "USAGE", "schema", name, quote_identifier(name));
 }
 
-/* Add a privilege, unless it was found to be missing before */
+/* Add privileges on an object, unless that was done before */
 static void
-add_missing(MissingPrivileges *missing, const char *privilege,
+add_missing(MissingPrivileges *missing, const char *privileges,
 			const char *kind, const char *name, const char *quoted_name)
 {
 	const char *role = quote_identifier(GetUserNameFromId(GetUserId(), false));
-	char	   *grant = psprintf("GRANT %s ON %s %s TO %s;", privilege, kind,
+	char	   *grant = psprintf("GRANT %s ON %s %s TO %s;", privileges,
+								 strcmp(kind, "table") == 0 ? "TABLE" : "SCHEMA",
 								 quoted_name, role);
-	const char *separator = missing->names.len > 0 ? ", " : "";
 
 	if (strstr(missing->grants.data, grant) != NULL)
 		return;
-	appendStringInfo(&missing->names, "%s%s on %s \"%s\"", separator, privilege,
-					 strcmp(kind, "TABLE") == 0 ? "table" : "schema", name);
-	appendStringInfo(&missing->grants, "%s%s",
-					 missing->grants.len > 0 ? " " : "", grant);
+	if (missing->names.len > 0)
+	{
+		appendStringInfoString(&missing->names, "; ");
+		appendStringInfoChar(&missing->grants, ' ');
+	}
+	appendStringInfo(&missing->names, "%s on %s \"%s\"", privileges, kind, name);
+	appendStringInfoString(&missing->grants, grant);
 }
 
 /* A row that is hidden cannot be counted, only refused */

@@ -21,7 +21,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -109,6 +108,7 @@ run_body(void *arg)
 	policy = sd_load_policy(run->schema, run->policy_name);
 	run->plan = sd_make_plan(policy);
 	sd_check_tables(run->plan);
+	sd_prepare_plan(run->plan);
 	run->can_defer = some_trigger_is_deferrable();
 	refuse_pending_violation(run);
 
@@ -128,9 +128,8 @@ some_trigger_is_deferrable(void)
 		"SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable LIMIT 1"
 	};
 
-	sd_prepare(&statement, 0, NULL);
-	return sd_execute(&statement, SPI_OK_SELECT, 0, NULL, NULL, NULL,
-					  NULL) > 0;
+	sd_prepare(&statement);
+	return sd_execute(&statement, SPI_OK_SELECT, NULL, NULL, NULL) > 0;
 }
 
 /* What the caller did before must not be blamed on accounts */
@@ -226,17 +225,14 @@ static Account *
 pick_accounts(Run *run, Cursor *cursor, int64 limit, int *naccounts)
 {
 	DeletionPlan *plan = run->plan;
-	Oid			argtypes[] = {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-	plan->key_type};
 	Datum		values[] = {Int64GetDatum(limit),
 		TimestampTzGetDatum(run->started_at), TimestampTzGetDatum(cursor->due),
 	cursor->key};
 	Account    *accounts;
 	int64	   *deleted;
 
-	*naccounts = sd_execute(&plan->pick, SPI_OK_SELECT, lengthof(argtypes),
-							argtypes, values, cursor->valid ? NULL : "  nn",
-							NULL);
+	*naccounts = sd_execute(&plan->pick, SPI_OK_SELECT, values,
+							cursor->valid ? NULL : "  nn", NULL);
 	accounts = palloc0(sizeof(Account) * Max(*naccounts, 1));
 	deleted = palloc_extended(sizeof(int64) * plan->nsteps * Max(*naccounts, 1),
 							  MCXT_ALLOC_HUGE);

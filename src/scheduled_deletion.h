@@ -72,11 +72,13 @@ typedef struct DeletionPolicy
 	Oid			key_type;		/* valid only after sd_resolve_key() */
 } DeletionPolicy;
 
-/* A generated statement: $1 is the array of keys unless plan.c says otherwise */
+/* A generated statement; plan.c says what its parameters are */
 typedef struct PlanStatement
 {
 	const char *query;
-	SPIPlanPtr	plan;			/* lives until SPI_finish */
+	int			nargs;
+	Oid			argtypes[4];
+	SPIPlanPtr	plan;			/* NULL before sd_prepare() */
 } PlanStatement;
 
 /* How the values of a column are compared with accounts' keys */
@@ -143,6 +145,7 @@ typedef struct DeletionPlan
 	int			nsteps;			/* the account table is the last step */
 	PlanStep   *steps;
 	PlanStatement audit;
+	List	   *statements;		/* PlanStatement *: all of these */
 } DeletionPlan;
 
 /* Whom an error concerns */
@@ -254,6 +257,7 @@ extern void sd_check_tables(DeletionPlan *plan);
 
 /* plan.c */
 extern DeletionPlan *sd_make_plan(DeletionPolicy *policy);
+extern void sd_prepare_plan(DeletionPlan *plan);
 extern ArrayType *sd_key_array(DeletionPlan *plan, Account **accounts,
 							   int naccounts);
 extern char *sd_key_text(DeletionPlan *plan, Datum key);
@@ -291,10 +295,9 @@ extern Jsonb *sd_audit_details(Run *run, Account *account);
 /* spi_util.c */
 extern ErrorData *sd_in_subtransaction(bool (*body) (void *), void *arg,
 									   bool keep, bool *done);
-extern void sd_prepare(PlanStatement *statement, int nargs, Oid *argtypes);
-extern uint64 sd_execute(PlanStatement *statement, int expected, int nargs,
-						 Oid *argtypes, Datum *values, const char *nulls,
-						 DestReceiver *dest);
+extern void sd_prepare(PlanStatement *statement);
+extern uint64 sd_execute(PlanStatement *statement, int expected,
+						 Datum *values, const char *nulls, DestReceiver *dest);
 extern uint64 sd_execute_as_owner(Oid schema, const char *query, int expected,
 								  int nargs, Oid *argtypes, Datum *values,
 								  const char *nulls);

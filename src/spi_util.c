@@ -75,17 +75,18 @@ sd_in_subtransaction(bool (*body) (void *), void *arg, bool keep, bool *done)
 }
 
 /*
- * Parse a generated statement once for the run.
+ * Parse a generated statement once for the run; the plan lives until SPI_finish.
  *
- * Its plan is made anew at each execution: the number of keys differs too much
+ * It is planned anew at each execution: the number of keys differs too much
  * between a first batch, a late one and a search for one plan to serve all.
  */
 void
-sd_prepare(PlanStatement *statement, int nargs, Oid *argtypes)
+sd_prepare(PlanStatement *statement)
 {
 	elog(DEBUG1, "scheduled_deletion: %s", statement->query);
 
-	statement->plan = SPI_prepare_cursor(statement->query, nargs, argtypes,
+	statement->plan = SPI_prepare_cursor(statement->query, statement->nargs,
+										 statement->argtypes,
 										 CURSOR_OPT_CUSTOM_PLAN);
 	if (statement->plan == NULL)
 		elog(ERROR, "SPI_prepare_cursor failed: %s: %s",
@@ -98,20 +99,20 @@ sd_prepare(PlanStatement *statement, int nargs, Oid *argtypes)
  * Returns the number of rows processed.
  */
 uint64
-sd_execute(PlanStatement *statement, int expected, int nargs, Oid *argtypes,
-		   Datum *values, const char *nulls, DestReceiver *dest)
+sd_execute(PlanStatement *statement, int expected, Datum *values,
+		   const char *nulls, DestReceiver *dest)
 {
 	SPIExecuteOptions options = {0};
-	ParamListInfo params = makeParamList(nargs);
+	ParamListInfo params = makeParamList(statement->nargs);
 	int			code;
 
 	/* every parameter is set: Citus serialises also those that are not used */
-	for (int i = 0; i < nargs; i++)
+	for (int i = 0; i < statement->nargs; i++)
 	{
 		params->params[i].value = values[i];
 		params->params[i].isnull = nulls != NULL && nulls[i] == 'n';
 		params->params[i].pflags = PARAM_FLAG_CONST;
-		params->params[i].ptype = argtypes[i];
+		params->params[i].ptype = statement->argtypes[i];
 	}
 	options.params = params;
 	options.dest = dest;

@@ -7,16 +7,8 @@
 # shellcheck source-path=SCRIPTDIR source=private_server.sh
 source "$(dirname "${BASH_SOURCE[0]}")/private_server.sh"
 
-build() {
-	local log=$workdir/build.log
-	make_extension all install >"$log" 2>&1 || {
-		cat "$log" >&2
-		return 1
-	}
-}
-
 prepare
-run_job build
+run_job build_extension
 start_server demo
 as_owner createdb demo
 run_job as_owner psql -X -q -v ON_ERROR_STOP=1 -d demo -f test/demo.sql

@@ -7,7 +7,8 @@
 # neither the system nor any other server ever sees it.
 #
 #   prepare                 install what is missing, make the copy, copy the sources
-#   make_extension TARGET…  make, in the copied sources and for the copied PostgreSQL
+#   build_extension         build and install, in the copied sources and for the copy
+#   make_extension TARGET…  make there
 #   start_server DATABASE   with pg_cron at work in DATABASE, which need not exist yet
 #   as_owner COMMAND…       as the user all this belongs to: postgres, if we are root
 #   run_job COMMAND…        a long command, which a signal can interrupt
@@ -92,6 +93,7 @@ choose_server() {
 	major=''
 	if [[ -n ${PG_CONFIG:-} ]]; then
 		pg_config=$PG_CONFIG
+		command -v "$pg_config" >/dev/null || die "PG_CONFIG=$pg_config is not a program"
 		return
 	fi
 	major=$(printf '%s\n' /usr/lib/postgresql/*/bin/postgres |
@@ -204,6 +206,15 @@ make_extension() {
 	as_owner make --no-print-directory -C "$workdir/src" PG_CONFIG="$PG_CONFIG" with_llvm=no "$@"
 }
 
+# Its output is only of interest when it fails.
+build_extension() {
+	local log=$workdir/build.log
+	make_extension all install >"$log" 2>&1 || {
+		cat "$log" >&2
+		return 1
+	}
+}
+
 prepare() {
 	local name
 	# Neither the caller's locale nor their own server has a say.
@@ -214,6 +225,7 @@ prepare() {
 	install_packages
 	workdir=$(mktemp -d /tmp/sd.XXXXXX) # short: a socket's path has 107 bytes at most
 	((EUID)) || chown "$(as_owner id -u)" "$workdir"
+	export TMPDIR=$workdir # for what the tests make, too
 	copy_sources
 	copy_installation
 }

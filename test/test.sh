@@ -40,7 +40,7 @@ explain() {
 }
 
 prepare
-if ! run_job make_extension all install; then
+if ! run_job build_extension; then
 	echo "0 passed, 1 failed"
 	exit 1
 fi
