@@ -18,14 +18,24 @@ INSERT INTO attachments (check_in_id) SELECT id FROM check_ins WHERE user_id = a
 INSERT INTO clinical_notes (id, patient_id, therapist_id, note_text)
 VALUES (account('note'), account('living'), account('twice attached'), 'shared');
 INSERT INTO attachments (note_id) VALUES (account('note'));
-INSERT INTO accounts_before SELECT * FROM profiles;
+-- also to another unique column than the key, of another type or collation
+ALTER TABLE profiles ADD handle varchar(40) COLLATE "C" UNIQUE, ADD number int UNIQUE;
+CREATE TABLE mentions (handle text COLLATE "POSIX" REFERENCES profiles (handle));
+CREATE TABLE seats (number bigint REFERENCES profiles (number));
+SELECT add_account('mentioned'), add_account('seated');
+UPDATE profiles SET handle = '@m' WHERE id = account('mentioned');
+UPDATE profiles SET number = 7 WHERE id = account('seated');
+INSERT INTO mentions VALUES ('@m');
+INSERT INTO seats VALUES (7);
+INSERT INTO accounts_before SELECT id, email, role, created_at, deletion_scheduled_at FROM profiles;
 CREATE TABLE run AS SELECT process_scheduled_deletions() AS report;
 SELECT told.* FROM run, told(report);
 SELECT errors.* FROM run, errors(report);
 SELECT * FROM whole_accounts;
 SELECT * FROM broken_promises;
 -- when the reason is gone, so are they, the next time
-DROP TABLE invoices, orders, attachments;
+DROP TABLE invoices, orders, attachments, mentions, seats;
+ALTER TABLE profiles DROP handle, DROP number;
 SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted;
 DROP TABLE run;
 TRUNCATE audit_log;

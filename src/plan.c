@@ -39,6 +39,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
+#include "utils/ruleutils.h"
 #include "utils/syscache.h"
 
 #include "scheduled_deletion.h"
@@ -449,13 +450,17 @@ make_blocker(DeletionPlan *plan, Oid constraint, Relation target,
 		Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(referencing),
 											   conkey[i] - 1);
 
+		char	   *left = psprintf("t.%s", quote_identifier(NameStr(referenced->attname)));
+		char	   *right = psprintf("f.%s", quote_identifier(NameStr(attr->attname)));
+
+		/* of two collations, the referenced column's is that of the key */
+		if (attr->attcollation != referenced->attcollation)
+			right = psprintf("(%s COLLATE %s)", right,
+							 generate_collation_name(referenced->attcollation));
 		if (i > 0)
 			appendStringInfoString(&buf, " AND ");
-		generate_operator_clause(&buf,
-								 psprintf("t.%s", quote_identifier(NameStr(referenced->attname))),
-								 referenced->atttypid, equals[i],
-								 psprintf("f.%s", quote_identifier(NameStr(attr->attname))),
-								 attr->atttypid);
+		generate_operator_clause(&buf, left, referenced->atttypid, equals[i],
+								 right, attr->atttypid);
 	}
 	appendStringInfoChar(&buf, ')');
 	table_close(referencing, NoLock);

@@ -101,7 +101,7 @@ typedef struct PlanColumn
 typedef struct PlanStep
 {
 	Oid			table;
-	char	   *table_name;		/* as a caller would write it now */
+	char	   *table_name;		/* as the report calls it */
 	int			ncolumns;
 	PlanColumn *columns;
 	bool		can_keep_rows;	/* a BEFORE DELETE trigger or a rule is there */
