@@ -28,7 +28,7 @@ SHLIB_LINK = -lm
 DATA = $(wildcard src/$(EXTENSION)--*.sql)
 
 REGRESS = install built_in_policy process batches dry_run failures \
-	failure_search systemic_failures refusals privileges names
+	failure_search systemic_failures key_types refusals privileges names
 ISOLATION = two_runs cancelled new_rows locked_accounts
 ISOLATION_OPTS = --inputdir=test/isolation --load-extension=$(EXTENSION)
 TAP_TESTS = 1

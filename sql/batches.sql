@@ -24,7 +24,7 @@ SET scheduled_deletion.batch_size = 7;
 SELECT * FROM told(process_scheduled_deletions()) WHERE key <> 'total_records_deleted';
 RESET scheduled_deletion.batch_size;
 
--- failing accounts are passed by, and are tried: they count
+-- failing accounts are passed by, and do not count: they keep nobody waiting
 CREATE TABLE invoices (user_id uuid REFERENCES profiles);
 SELECT add_account('a', '2020-01-01'), add_account('b', '2020-01-02'), add_account('c', '2020-01-03');
 INSERT INTO invoices VALUES (account('a'));
@@ -38,5 +38,22 @@ TRUNCATE audit_log;
 SELECT count(add_account('account' || n)) FROM generate_series(1, 3000) n;
 SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted;
 SELECT count(DISTINCT xmin::text) BETWEEN 2 AND 64 AS few_subtransactions FROM audit_log;
+
+-- nor does it keep the memory of a batch
+CREATE TABLE memory (batch serial, bytes numeric);
+CREATE FUNCTION measure() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO memory (bytes) SELECT sum(used_bytes) FROM pg_backend_memory_contexts;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER measure AFTER INSERT ON audit_log EXECUTE FUNCTION measure();
+SET scheduled_deletion.batch_size = 500;
+SELECT count(add_account('account' || n)) FROM generate_series(1, 5000) n;
+SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted;
+SELECT count(*) >= 8 AS batches, max(bytes) FILTER (WHERE batch > 2) - min(bytes) FILTER (WHERE batch > 2) < 3000000 AS flat FROM memory;
+RESET scheduled_deletion.batch_size;
+DROP TRIGGER measure ON audit_log;
+
 SET scheduled_deletion.batch_size = 0;  -- fails
 :clean_up

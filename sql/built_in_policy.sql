@@ -11,6 +11,15 @@ SELECT process_scheduled_deletions();  -- fails
 SELECT process_scheduled_deletions('built-in');  -- fails
 SET search_path = app, erasure;
 SELECT count(*) FROM deletion_policy;
+-- all its tables are where profiles is: whoever may create tables in another schema
+-- of the search_path does not get triggers called with the rights of the job
+BEGIN;
+ALTER TABLE user_consent RENAME TO consent;
+CREATE SCHEMA other;
+CREATE TABLE other.user_consent (user_id uuid);
+SET LOCAL search_path = app, other, erasure;
+SELECT process_scheduled_deletions();  -- fails
+ROLLBACK;
 -- registered by the first call, also by name
 BEGIN;
 SELECT process_scheduled_deletions('built-in') ->> 'policy' AS policy;

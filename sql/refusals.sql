@@ -66,6 +66,7 @@ BEGIN; SET LOCAL client_min_messages = warning; ALTER TABLE profiles DROP CONSTR
 BEGIN; SET LOCAL client_min_messages = warning; ALTER TABLE profiles DROP CONSTRAINT profiles_pkey CASCADE; ALTER TABLE profiles ADD PRIMARY KEY (id) DEFERRABLE; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; SET LOCAL client_min_messages = warning; ALTER TABLE profiles DROP CONSTRAINT profiles_pkey CASCADE; CREATE UNIQUE INDEX ON profiles (id) WHERE role <> 'admin'; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; CREATE TABLE more_profiles () INHERITS (profiles); SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
+BEGIN; CREATE TABLE more_profiles () INHERITS (profiles); DROP TABLE more_profiles; SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted; ROLLBACK;
 BEGIN; ALTER TABLE check_ins RENAME COLUMN user_id TO person; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; ALTER TABLE check_ins DROP CONSTRAINT check_ins_user_id_fkey, ALTER user_id TYPE text; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; DROP TABLE crisis_plan; CREATE VIEW crisis_plan AS SELECT account('x') AS user_id; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
@@ -73,8 +74,28 @@ BEGIN; ALTER TABLE audit_log DROP COLUMN details; SELECT process_scheduled_delet
 BEGIN; ALTER TABLE audit_log ALTER details TYPE text; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; ALTER TABLE audit_log ALTER user_id TYPE text; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; ALTER TABLE audit_log ALTER performed_by SET NOT NULL; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
+BEGIN; ALTER TABLE audit_log SET UNLOGGED; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; ALTER TABLE audit_log ADD tenant int NOT NULL; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; ALTER TABLE audit_log ADD FOREIGN KEY (user_id) REFERENCES profiles; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
+
+
+-- a foreign key whose action leads back into the account table, and erases the living
+BEGIN;
+ALTER TABLE profiles ADD referred_by uuid REFERENCES profiles ON DELETE CASCADE;
+SELECT process_scheduled_deletions();  -- fails
+ROLLBACK;
+BEGIN;
+CREATE TABLE team (id int PRIMARY KEY, owner uuid REFERENCES profiles ON DELETE CASCADE);
+ALTER TABLE profiles ADD team_id int REFERENCES team ON DELETE CASCADE;
+SELECT process_scheduled_deletions();  -- fails
+ROLLBACK;
+BEGIN;
+ALTER TABLE profiles ADD referred_by uuid REFERENCES profiles ON DELETE SET NULL;
+SELECT add_account('referred', NULL);
+UPDATE profiles SET referred_by = account('due') WHERE id = account('referred');
+SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted;
+SELECT count(*) AS living, count(referred_by) AS referred FROM profiles;
+ROLLBACK;
 
 -- nothing was registered by any of these
 SELECT count(*) AS policies FROM erasure.deletion_policy;

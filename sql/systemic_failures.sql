@@ -36,12 +36,13 @@ SELECT process_scheduled_deletions();  -- fails
 SELECT process_scheduled_deletions(max_accounts => 1);  -- fails
 DROP TRIGGER broken ON check_ins;
 
--- the run itself: a cancelled statement, a job that calls itself
-CREATE FUNCTION cancel() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN RAISE 'statement of % cancelled', OLD.user_id USING ERRCODE = '57014'; END $$;
-CREATE TRIGGER cancel AFTER DELETE ON check_ins FOR EACH ROW EXECUTE FUNCTION cancel();
+-- the run itself: a statement that takes too long, a job that calls itself
+CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(600); RETURN NULL; END $$;
+CREATE TRIGGER wait AFTER DELETE ON check_ins FOR EACH ROW EXECUTE FUNCTION wait();
+SET statement_timeout = 500;
 SELECT process_scheduled_deletions();  -- fails
-DROP TRIGGER cancel ON check_ins;
+RESET statement_timeout;
+DROP TRIGGER wait ON check_ins;
 CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN PERFORM erasure.process_scheduled_deletions(); RETURN NULL; END $$;
 CREATE TRIGGER again AFTER DELETE ON check_ins FOR EACH ROW EXECUTE FUNCTION again();
@@ -61,11 +62,24 @@ CREATE RULE nothing AS ON DELETE TO crisis_plan DO INSTEAD NOTHING;
 SELECT process_scheduled_deletions();  -- fails
 DROP RULE nothing ON crisis_plan;
 
+-- also when it shows late, after others were deleted
+CREATE FUNCTION fill_up() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (SELECT count(*) FROM app.audit_log) >= 70 THEN RAISE 'no partition for %', NEW.user_id; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER full_up BEFORE INSERT ON audit_log FOR EACH ROW EXECUTE FUNCTION fill_up();
+SET scheduled_deletion.batch_size = 30;
+SELECT process_scheduled_deletions();  -- fails
+RESET scheduled_deletion.batch_size;
+DROP TRIGGER full_up ON audit_log;
+
 -- nothing was changed, and all goes well when it is mended
 SELECT count(*), sum(check_ins) AS check_ins, sum(audit_rows) AS audit_rows FROM whole_accounts;
 SELECT told.* FROM told(process_scheduled_deletions()) WHERE key <> 'total_records_deleted';
 
--- the same errors at one account of several are that account's
+-- the same errors at one account of several are that account's, and those that only
+-- sound like the run's, too
 SELECT count(add_account(name)) FROM unnest('{good 1,good 2,good 3,bad}'::text[]) name;
 CREATE FUNCTION fail_one() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -75,4 +89,63 @@ END $$;
 CREATE TRIGGER fail_one AFTER DELETE ON check_ins FOR EACH ROW EXECUTE FUNCTION fail_one();
 SELECT errors.* FROM errors(process_scheduled_deletions());
 SELECT * FROM whole_accounts;
+DROP TRIGGER fail_one ON check_ins;
+CREATE FUNCTION raise_as_named() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.email = 'assertion@example.org' THEN
+        ASSERT false, OLD.email;
+    ELSIF OLD.email NOT LIKE 'good%' THEN
+        RAISE '%', OLD.email USING ERRCODE = split_part(OLD.email, '@', 1);
+    END IF;
+    RETURN OLD;
+END $$;
+DELETE FROM profiles WHERE id = account('bad');
+CREATE TRIGGER raise_as_named BEFORE DELETE ON profiles FOR EACH ROW EXECUTE FUNCTION raise_as_named();
+SELECT count(add_account(name)) FROM unnest('{good 1,good 2,assertion,57014,57P01,53100,53200,58030,25006,25P02,P0004,XX000,40001,40P01,55P03,42501,0A000}'::text[]) name;
+SELECT errors.* FROM errors(process_scheduled_deletions());
+DROP TRIGGER raise_as_named ON profiles;
+
+-- a trigger that changes the role, or whether keys are checked: what was proved
+-- under it would be worthless
+DELETE FROM profiles;
+SELECT add_account('one');
+CREATE ROLE regress_sd_other;
+CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN EXECUTE TG_ARGV[0]; RETURN NULL; END $$;
+CREATE TRIGGER change AFTER DELETE ON crisis_plan EXECUTE FUNCTION change('SET LOCAL session_replication_role = replica');
+SELECT errors.* FROM errors(process_scheduled_deletions());
+SHOW session_replication_role;
+DROP TRIGGER change ON crisis_plan;
+GRANT ALL ON SCHEMA app TO regress_sd_other;
+GRANT ALL ON ALL TABLES IN SCHEMA app TO regress_sd_other;
+CREATE TRIGGER change AFTER DELETE ON crisis_plan EXECUTE FUNCTION change('SET LOCAL ROLE regress_sd_other');
+SELECT errors.* FROM errors(process_scheduled_deletions());
+SELECT current_user <> 'regress_sd_other' AS same_role;
+DROP TRIGGER change ON crisis_plan;
+SELECT * FROM whole_accounts;
+
+-- failing accounts at the head of the queue, however many, keep nobody waiting
+CREATE FUNCTION fail_bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'bad'; END $$;
+CREATE TRIGGER fail_bad BEFORE DELETE ON profiles FOR EACH ROW WHEN (OLD.role = 'admin') EXECUTE FUNCTION fail_bad();
+DELETE FROM profiles WHERE role <> 'admin';
+SELECT count(add_account('bad ' || n, '2020-01-01')) FROM generate_series(1, 16) n;
+UPDATE profiles SET role = 'admin';
+SELECT add_account('good', '2019-01-01');
+SELECT told.* FROM told(process_scheduled_deletions()) WHERE key <> 'total_records_deleted';
+SELECT count(add_account('bad ' || n, '2020-01-01')) FROM generate_series(17, 600) n;
+UPDATE profiles SET role = 'admin';
+SELECT count(add_account('good ' || n, '2021-01-01')) FROM generate_series(1, 100) n;
+SELECT told.* FROM told(process_scheduled_deletions(max_accounts => 10)) WHERE key <> 'total_records_deleted';
+SELECT told.* FROM told(process_scheduled_deletions()) WHERE key <> 'total_records_deleted';
+-- nor do they beside others that a key stops
+CREATE TABLE invoices (user_id uuid REFERENCES profiles);
+UPDATE profiles SET role = 'patient' WHERE id <> account('bad 1');
+INSERT INTO invoices SELECT id FROM profiles WHERE id <> account('bad 1');
+SELECT add_account('good', '2020-01-01');
+SELECT told.* FROM told(process_scheduled_deletions()) WHERE key <> 'total_records_deleted';
+-- but a thousand in a row, and nobody deleted, end the run
+DROP TABLE invoices;
+SELECT count(add_account('bad ' || n, '2020-01-01')) FROM generate_series(601, 1100) n;
+UPDATE profiles SET role = 'admin';
+SELECT process_scheduled_deletions();  -- fails
 :clean_up
+DROP ROLE regress_sd_other;

@@ -33,6 +33,8 @@
  */
 #include "postgres.h"
 
+#include "commands/trigger.h"
+#include "miscadmin.h"
 #include "tcop/dest.h"
 #include "utils/array.h"
 #include "utils/memutils.h"
@@ -66,6 +68,7 @@ typedef struct AccountReceiver
 } AccountReceiver;
 
 static bool attempt_body(void *arg);
+static void check_session_is_unchanged(Run *run);
 static void set_doing(Attempt *attempt, const char *doing, Oid table);
 static void lock_accounts(Attempt *attempt);
 static void drop_blocked_accounts(Attempt *attempt);
@@ -135,6 +138,7 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 	else if (attempt.naccounts > 0)
 	{
 		run->any_success = true;
+		run->equal_failures = 0;
 		if (keep)
 			tally(&attempt);
 	}
@@ -142,6 +146,25 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 	MemoryContextSwitchTo(caller_context);
 	MemoryContextDelete(attempt_context);
 	return error == NULL;
+}
+
+/* Look once at what every attempt of the run has to know */
+void
+sd_prepare_batches(Run *run)
+{
+	PlanStatement deferrable = {.query =
+		"SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable LIMIT 1"
+	};
+
+	sd_prepare(&deferrable);
+	run->can_defer = sd_execute(&deferrable, SPI_OK_SELECT, NULL, NULL,
+								NULL) > 0;
+
+	/* it checks what is pending, too */
+	run->check_deferred.query = "SET CONSTRAINTS ALL IMMEDIATE";
+	sd_prepare(&run->check_deferred);
+
+	run->user_id = GetUserId();
 }
 
 /*
@@ -157,18 +180,15 @@ sd_deferred_error(Run *run)
 
 	if (!run->can_defer)
 		return NULL;
-	return sd_in_subtransaction(check_constraints_now, NULL, false, &done);
+	return sd_in_subtransaction(check_constraints_now, run, false, &done);
 }
 
-/* SET CONSTRAINTS checks what is pending, too */
 static bool
 check_constraints_now(void *arg)
 {
-	PlanStatement statement = {.query = "SET CONSTRAINTS ALL IMMEDIATE"};
+	Run		   *run = arg;
 
-	sd_prepare(&statement);
-	sd_execute(&statement, SPI_OK_UTILITY, NULL, NULL, NULL);
-	SPI_freeplan(statement.plan);
+	sd_execute(&run->check_deferred, SPI_OK_UTILITY, NULL, NULL, NULL);
 	return true;
 }
 
@@ -197,11 +217,29 @@ attempt_body(void *arg)
 
 	if (!rows_are_gone(attempt))
 		return false;
+	set_doing(attempt,
+			  "checking that role and session_replication_role are as they were",
+			  InvalidOid);
+	check_session_is_unchanged(attempt->run);
 	set_doing(attempt, "checking deferred constraints", InvalidOid);
 	error = sd_deferred_error(attempt->run);
 	if (error != NULL)
 		ReThrowError(error);
 	return true;
+}
+
+/*
+ * A trigger that changes who deletes, or whether foreign keys are checked, makes
+ * all that is proved here worthless.
+ */
+static void
+check_session_is_unchanged(Run *run)
+{
+	if (GetUserId() != run->user_id ||
+		SessionReplicationRole != SESSION_REPLICATION_ROLE_ORIGIN)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("role or session_replication_role was changed")));
 }
 
 /* Note what an error would interrupt */

@@ -35,6 +35,7 @@ static const struct
 #include "conditions.inc"
 };
 
+static bool is_raised(ErrorData *edata);
 static FailureKind failure_kind(int sqlstate);
 static const char *condition_name(int sqlstate);
 static void set_message(Failure *failure, const char *doing);
@@ -51,7 +52,8 @@ sd_failure_from_error(ErrorData *edata, const char *doing, Oid table)
 	Oid			error_table = InvalidOid;
 
 	failure->sqlstate = edata->sqlerrcode;
-	failure->kind = failure_kind(edata->sqlerrcode);
+	failure->kind = is_raised(edata) ? SD_ACCOUNT_FAILURE :
+		failure_kind(edata->sqlerrcode);
 
 	/* a name counts only if it is that of a table, and a constraint of it */
 	if (edata->schema_name != NULL && edata->table_name != NULL)
@@ -148,7 +150,19 @@ sd_throw_failure(const Failure *failure)
 			 0));
 }
 
-/* Sort an SQLSTATE by whom it concerns */
+/*
+ * Was the error raised by a statement of a PL/pgSQL function, which may give it
+ * any SQLSTATE?  Then that says nothing of the server or the schema.
+ */
+static bool
+is_raised(ErrorData *edata)
+{
+	return edata->funcname != NULL &&
+		(strcmp(edata->funcname, "exec_stmt_raise") == 0 ||
+		 strcmp(edata->funcname, "exec_stmt_assert") == 0);
+}
+
+/* Sort an SQLSTATE of the server's by whom it concerns */
 static FailureKind
 failure_kind(int sqlstate)
 {

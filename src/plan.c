@@ -51,7 +51,7 @@ static void make_audit_statement(DeletionPlan *plan, Relation rel);
 static bool can_keep_rows(Relation rel);
 static void make_blockers(DeletionPlan *plan);
 static List *blocking_keys(Relation target);
-static bool stops_surely(DeletionPlan *plan, Oid table);
+static bool stops_surely(DeletionPlan *plan, Oid table, Relation target);
 static void make_blocker(DeletionPlan *plan, Oid constraint, Relation target,
 						 PlanColumn *column);
 static void make_column(DeletionPlan *plan, Relation rel,
@@ -59,6 +59,7 @@ static void make_column(DeletionPlan *plan, Relation rel,
 static void append_key_condition(StringInfo buf, PlanColumn *column);
 static void append_operator(StringInfo buf, Oid operator);
 static char *qualified_name(Relation rel);
+static char *type_name(Oid type);
 static const char *only(Relation rel);
 static void add_statement(DeletionPlan *plan, PlanStatement *statement,
 						  const char *query, int nargs,...);
@@ -157,7 +158,7 @@ make_account_statements(DeletionPlan *plan, Relation rel)
 	PlanStep   *step = &plan->steps[plan->nsteps++];
 	PlanColumn *column = palloc0(sizeof(PlanColumn));
 	const char *table = qualified_name(rel);
-	const char *key = quote_identifier(policy->key_column);
+	const char *key;
 	const char *due = quote_identifier(policy->due_column);
 	const char *is_due;
 	StringInfoData condition;
@@ -168,6 +169,7 @@ make_account_statements(DeletionPlan *plan, Relation rel)
 	step->ncolumns = 1;
 	step->columns = column;
 	make_column(plan, rel, sd_column(rel, role, policy->key_column), column);
+	key = column->value;
 
 	sd_require_type(rel, role, sd_column(rel, role, policy->due_column),
 					TIMESTAMPTZOID);
@@ -186,27 +188,28 @@ make_account_statements(DeletionPlan *plan, Relation rel)
 	/* $3 is a constant to the planner, so that no OR remains of its test */
 	initStringInfo(&pick);
 	appendStringInfo(&pick,
-					 "SELECT t.%s, t.%s FROM %s t WHERE %s"
+					 "SELECT %s, t.%s FROM %s t WHERE %s"
 					 " AND ($3 IS NULL OR (t.%s OPERATOR(pg_catalog.>=) $3"
-					 " AND (t.%s OPERATOR(pg_catalog.>) $3 OR t.%s",
+					 " AND (t.%s OPERATOR(pg_catalog.>) $3 OR %s",
 					 key, due, table, is_due, due, due, key);
 	append_operator(&pick,
-					get_opfamily_member(plan->key_opfamily, plan->key_type,
-										plan->key_type,
+					get_opfamily_member(plan->key_opfamily,
+										plan->key_opcintype,
+										plan->key_opcintype,
 										BTGreaterStrategyNumber));
-	appendStringInfo(&pick, "$4))) ORDER BY t.%s, t.%s LIMIT $1", due, key);
+	appendStringInfo(&pick, "$4))) ORDER BY t.%s, %s LIMIT $1", due, key);
 	add_statement(plan, &plan->pick, pick.data, 4, INT8OID, TIMESTAMPTZOID,
 				  TIMESTAMPTZOID, plan->key_type);
 
 	add_key_statement(plan, &plan->lock,
-			psprintf("SELECT t.%s, t.%s FROM %s t WHERE %s FOR UPDATE SKIP LOCKED",
-					 key, due, table, condition.data));
+					  psprintf("SELECT %s, t.%s FROM %s t WHERE %s FOR UPDATE SKIP LOCKED",
+							   key, due, table, condition.data));
 	add_key_statement(plan, &plan->still_due,
-			psprintf("SELECT t.%s FROM %s t WHERE %s",
-					 key, table, condition.data));
+					  psprintf("SELECT %s FROM %s t WHERE %s",
+							   key, table, condition.data));
 	add_key_statement(plan, &column->delete,
-			psprintf("DELETE FROM %s t WHERE %s RETURNING t.%s",
-					 table, condition.data, key));
+					  psprintf("DELETE FROM %s t WHERE %s RETURNING %s",
+							   table, condition.data, key));
 }
 
 /*
@@ -233,7 +236,6 @@ make_step(DeletionPlan *plan, DeletionStep *definition, PlanStep *step)
 	foreach(lc, definition->columns)
 	{
 		PlanColumn *column = &step->columns[step->ncolumns++];
-		const char *name = quote_identifier(lfirst(lc));
 		StringInfoData condition;
 
 		make_column(plan, rel, sd_column(rel, "step table", lfirst(lc)),
@@ -241,12 +243,12 @@ make_step(DeletionPlan *plan, DeletionStep *definition, PlanStep *step)
 		initStringInfo(&condition);
 		append_key_condition(&condition, column);
 		add_key_statement(plan, &column->delete,
-				psprintf("DELETE FROM %s t WHERE %s RETURNING t.%s",
-						 table, condition.data, name));
+						  psprintf("DELETE FROM %s t WHERE %s RETURNING %s",
+								   table, condition.data, column->value));
 		if (step->can_keep_rows)
 			add_key_statement(plan, &column->left,
-					psprintf("SELECT t.%s FROM %s t WHERE %s",
-							 name, table, condition.data));
+							  psprintf("SELECT %s FROM %s t WHERE %s",
+									   column->value, table, condition.data));
 	}
 	table_close(rel, NoLock);
 }
@@ -350,19 +352,21 @@ blocking_keys(Relation target)
 }
 
 /*
- * Can a query tell whom a key of that table stops?  Not if rows of it may go
- * before the key is checked, because the plan deletes from it, or by the action
- * of another key; nor if the caller may not read it, or row-level security shows
+ * Can a query tell whom a key of that table to the target stops?  Not if rows of
+ * it may go before the key is checked, because the plan deletes from it, by the
+ * action of another key, or by a trigger of the target; nor if the caller may not read it, or row-level security shows
  * only a part of it.  Then the server's own check tells, when it is tried.
  */
 static bool
-stops_surely(DeletionPlan *plan, Oid table)
+stops_surely(DeletionPlan *plan, Oid table, Relation target)
 {
 	Relation	rel;
 	bool		result = true;
 	ListCell   *lc;
 
-	if (sd_namespace_aclcheck(get_rel_namespace(table), GetUserId(),
+	if (target->trigdesc->trig_delete_before_row ||
+		target->trigdesc->trig_delete_before_statement ||
+		sd_namespace_aclcheck(get_rel_namespace(table), GetUserId(),
 							  ACL_USAGE) != ACLCHECK_OK ||
 		pg_class_aclcheck(table, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
 		check_enable_rls(table, InvalidOid, true) == RLS_ENABLED)
@@ -432,14 +436,13 @@ make_blocker(DeletionPlan *plan, Oid constraint, Relation target,
 							   NULL, NULL, NULL, NULL);
 	ReleaseSysCache(tuple);
 
-	if (!is_root || !stops_surely(plan, table))
+	if (!is_root || !stops_surely(plan, table, target))
 		return;
 
 	referencing = table_open(table, AccessShareLock);
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "SELECT t.%s FROM %s%s t WHERE ",
-					 quote_identifier(column->name), only(target),
-					 qualified_name(target));
+	appendStringInfo(&buf, "SELECT %s FROM %s%s t WHERE ",
+					 column->value, only(target), qualified_name(target));
 	append_key_condition(&buf, column);
 	appendStringInfo(&buf, " AND EXISTS (SELECT FROM %s%s f WHERE ",
 					 only(referencing), qualified_name(referencing));
@@ -473,17 +476,28 @@ make_blocker(DeletionPlan *plan, Oid constraint, Relation target,
 	plan->blockers = lappend(plan->blockers, blocker);
 }
 
-/* Fill in what a statement needs to know of a column that holds keys */
+/*
+ * Fill in what a statement needs to know of a column that holds keys.  Its value
+ * is cast to what the operator takes, so that it is compared, and returned, as
+ * one; but not where only the name of the type differs, which costs no index.
+ */
 static void
 make_column(DeletionPlan *plan, Relation rel, Form_pg_attribute attr,
 			PlanColumn *column)
 {
+	Oid			left;
+	Oid			right;
+
 	column->name = pstrdup(NameStr(attr->attname));
-	column->type = attr->atttypid;
 	column->match = sd_match_key(plan, rel, attr);
+	op_input_types(column->match.equals, &left, &right);
+	column->value = psprintf("t.%s", quote_identifier(column->name));
+	if (attr->atttypid != left && !IsPolymorphicType(left))
+		column->value = psprintf("%s::%s", column->value,
+								 type_name(left));
 }
 
-/* t.<column> = ANY ($1), by the operator that was found for the two types */
+/* <value> = ANY ($1), by the operator that was found for the two types */
 static void
 append_key_condition(StringInfo buf, PlanColumn *column)
 {
@@ -491,14 +505,12 @@ append_key_condition(StringInfo buf, PlanColumn *column)
 	Oid			right;
 
 	op_input_types(column->match.equals, &left, &right);
-	appendStringInfo(buf, "t.%s", quote_identifier(column->name));
-	if (left != column->type && !IsPolymorphicType(left))
-		appendStringInfo(buf, "::%s", format_type_be_qualified(left));
+	appendStringInfoString(buf, column->value);
 	append_operator(buf, column->match.equals);
 	appendStringInfoString(buf, "ANY ($1");
 	if (!IsPolymorphicType(right))
 		appendStringInfo(buf, "::%s",
-						 format_type_be_qualified(get_array_type(right)));
+						 type_name(get_array_type(right)));
 	appendStringInfoChar(buf, ')');
 }
 
@@ -523,6 +535,14 @@ qualified_name(Relation rel)
 {
 	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 									  RelationGetRelationName(rel));
+}
+
+/* A type with its schema, as it is without a length: "character" is one long */
+static char *
+type_name(Oid type)
+{
+	return format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN |
+								FORMAT_TYPE_FORCE_QUALIFY);
 }
 
 /* What a foreign key's table is preceded by in its queries */

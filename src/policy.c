@@ -48,8 +48,8 @@ static const struct
 static DeletionPolicy *read_policy(Oid schema, const char *name, bool *none);
 static void read_steps(DeletionPolicy *policy);
 static bool register_built_in_policy(Oid schema);
-static Oid	find_built_in_table(const char *role, const char *name,
-								const char *hint);
+static Oid	find_built_in_table(Oid account_table, const char *role,
+								const char *name, const char *hint);
 static char *missing_audit_table_hint(Oid account_table);
 pg_noreturn static void throw_no_policy(void);
 static char *own_table(Oid schema, const char *name);
@@ -212,9 +212,10 @@ register_built_in_policy(Oid schema)
 		return false;
 
 	for (int i = 0; i < lengthof(built_in_steps); i++)
-		tables[i] = find_built_in_table("step table",
+		tables[i] = find_built_in_table(account_table, "step table",
 										built_in_steps[i].table_name, NULL);
-	audit_table = find_built_in_table("audit table", AUDIT_TABLE,
+	audit_table = find_built_in_table(account_table, "audit table",
+									  AUDIT_TABLE,
 									  missing_audit_table_hint(account_table));
 
 	/*
@@ -264,20 +265,26 @@ register_built_in_policy(Oid schema)
 	return true;
 }
 
-/* A table of the built-in schema; if it is not there, throws with that hint */
+/*
+ * A table of the built-in schema, which is where the account table is: whoever
+ * may create tables elsewhere in the search_path must not have one taken for it.
+ * If it is not there, throws with that hint.
+ */
 static Oid
-find_built_in_table(const char *role, const char *name, const char *hint)
+find_built_in_table(Oid account_table, const char *role, const char *name,
+					const char *hint)
 {
-	Oid			table = sd_find_table(name);
+	Oid			schema = get_rel_namespace(account_table);
+	Oid			table = get_relname_relid(name, schema);
 
 	if (!OidIsValid(table))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("%s \"%s\" of deletion policy \"%s\" does not exist",
 						role, name, SD_BUILT_IN_POLICY),
-				 errdetail("The built-in policy needs all tables of the schema that it was designed on; the README lists them."),
-				 errhint("%s", hint != NULL ? hint :
-						 "Create it, or put its schema into the search_path.")));
+				 errdetail("The built-in policy looks for all its tables in schema \"%s\", where \"%s\" is; the README lists them.",
+						   get_namespace_name(schema), ACCOUNT_TABLE),
+				 errhint("%s", hint != NULL ? hint : "Create it.")));
 	return table;
 }
 

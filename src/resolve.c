@@ -39,7 +39,8 @@
 pg_noreturn static void throw_dropped_table(DeletionPolicy *policy,
 											const char *role,
 											const char *table_name);
-static bool has_unique_index(Relation rel, AttrNumber attnum);
+static bool has_unique_index(Relation rel, Form_pg_attribute column,
+							 Oid opfamily);
 
 /*
  * The table of that name in the caller's search_path, or InvalidOid.  Never a
@@ -154,13 +155,15 @@ sd_resolve_key(DeletionPlan *plan, Relation account_table)
 						format_type_be(key->atttypid)),
 				 errhint("Use a key of a type that can be sorted.")));
 	if (account_table->rd_rel->relkind == RELKIND_RELATION &&
-		has_subclass(RelationGetRelid(account_table)))
+		find_inheritance_children(RelationGetRelid(account_table),
+								  NoLock) != NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("account table \"%s\" has inheritance children", name),
 				 errdetail("Nothing keeps their keys from being the same as those of other accounts."),
 				 errhint("Use a partitioned table instead.")));
-	if (!key->attnotnull || !has_unique_index(account_table, key->attnum))
+	if (!key->attnotnull ||
+		!has_unique_index(account_table, key, get_opclass_family(opclass)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 				 errmsg("key column \"%s\" of account table \"%s\" does not name one row",
@@ -169,9 +172,9 @@ sd_resolve_key(DeletionPlan *plan, Relation account_table)
 
 	plan->key_attnum = key->attnum;
 	plan->key_opfamily = get_opclass_family(opclass);
-	plan->key_type = get_opclass_input_type(opclass);
-	if (IsPolymorphicType(plan->key_type))
-		plan->key_type = type;
+	plan->key_opcintype = get_opclass_input_type(opclass);
+	plan->key_type = IsPolymorphicType(plan->key_opcintype) ?
+		type : plan->key_opcintype;
 	plan->key_array_type = get_array_type(plan->key_type);
 	if (!OidIsValid(plan->key_array_type))
 		ereport(ERROR,
@@ -217,10 +220,9 @@ sd_match_key(DeletionPlan *plan, Relation rel, Form_pg_attribute column)
 
 		if (OidIsValid(opclass))
 		{
-			Oid			input = get_opclass_input_type(opclass);
-			Oid			key = IsPolymorphicType(input) ? input : plan->key_type;
-
-			match.equals = get_opfamily_member(plan->key_opfamily, input, key,
+			match.equals = get_opfamily_member(plan->key_opfamily,
+											   get_opclass_input_type(opclass),
+											   plan->key_opcintype,
 											   BTEqualStrategyNumber);
 		}
 	}
@@ -264,7 +266,8 @@ sd_check_audit_table(DeletionPlan *plan, Relation audit_table)
 	Oid			action_type = getBaseType(action->atttypid);
 	ListCell   *lc;
 
-	sd_require_type(audit_table, role, user_id, plan->key_type);
+	if (!IsBinaryCoercible(getBaseType(user_id->atttypid), plan->key_type))
+		sd_require_type(audit_table, role, user_id, plan->key_type);
 	if (action_type != VARCHAROID)
 		sd_require_type(audit_table, role, action, TEXTOID);
 	sd_require_type(audit_table, role,
@@ -272,6 +275,14 @@ sd_check_audit_table(DeletionPlan *plan, Relation audit_table)
 	sd_require_type(audit_table, role,
 					sd_column(audit_table, role, "created_at"), TIMESTAMPTZOID);
 
+	if (audit_table->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				 errmsg("audit table \"%s\" is not permanent", name),
+				 errdetail("A crash would empty it, and leave the accounts deleted."),
+				 errhint("Run ALTER TABLE %s SET LOGGED.",
+						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(audit_table)),
+													RelationGetRelationName(audit_table)))));
 	if (performed_by->attnotnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
@@ -366,9 +377,12 @@ throw_dropped_table(DeletionPolicy *policy, const char *role,
 					 mend)));
 }
 
-/* Is a column the whole of a unique index that is valid, immediate and full? */
+/*
+ * Is a column the whole of a unique index that is valid, immediate and full, and
+ * that tells its values apart as we do?
+ */
 static bool
-has_unique_index(Relation rel, AttrNumber attnum)
+has_unique_index(Relation rel, Form_pg_attribute column, Oid opfamily)
 {
 	List	   *indexes = RelationGetIndexList(rel);
 	bool		found = false;
@@ -380,7 +394,10 @@ has_unique_index(Relation rel, AttrNumber attnum)
 		Form_pg_index form = index->rd_index;
 
 		if (form->indisunique && form->indisvalid && form->indimmediate &&
-			form->indnkeyatts == 1 && form->indkey.values[0] == attnum &&
+			form->indnkeyatts == 1 &&
+			form->indkey.values[0] == column->attnum &&
+			index->rd_opfamily[0] == opfamily &&
+			index->rd_indcollation[0] == column->attcollation &&
 			RelationGetIndexPredicate(index) == NIL)
 			found = true;
 		index_close(index, AccessShareLock);

@@ -44,7 +44,6 @@ typedef struct Cursor
 } Cursor;
 
 static bool run_body(void *arg);
-static bool some_trigger_is_deferrable(void);
 static void refuse_pending_violation(Run *run);
 static void delete_due_accounts(Run *run);
 static int	choose_batch_size(Run *run, bool *whole);
@@ -109,7 +108,7 @@ run_body(void *arg)
 	run->plan = sd_make_plan(policy);
 	sd_check_tables(run->plan);
 	sd_prepare_plan(run->plan);
-	run->can_defer = some_trigger_is_deferrable();
+	sd_prepare_batches(run);
 	refuse_pending_violation(run);
 
 	run->run_id = nextval_internal(get_relname_relid("deletion_run_id",
@@ -118,18 +117,6 @@ run_body(void *arg)
 	delete_due_accounts(run);
 	run->completed_at = GetCurrentTimestamp();
 	return true;
-}
-
-/* Could anything in this database wait for COMMIT to fail? */
-static bool
-some_trigger_is_deferrable(void)
-{
-	PlanStatement statement = {.query =
-		"SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable LIMIT 1"
-	};
-
-	sd_prepare(&statement);
-	return sd_execute(&statement, SPI_OK_SELECT, NULL, NULL, NULL) > 0;
 }
 
 /* What the caller did before must not be blamed on accounts */
@@ -169,8 +156,7 @@ delete_due_accounts(Run *run)
 		Account		last;
 
 		if (run->max_accounts > 0)
-			limit = Min(limit,
-						run->max_accounts - run->deleted - run->failed);
+			limit = Min(limit, run->max_accounts - run->deleted);
 		if (limit == 0)
 		{
 			run->stop_reason = "max_accounts";
@@ -203,6 +189,9 @@ delete_due_accounts(Run *run)
 /*
  * How many accounts to pick, and whether to try them as a whole: worth it if
  * less than one failure in two tries is to be expected of so many.
+ *
+ * Where constraints can be deferred, each trial of a search checks all that the
+ * batches before it have deferred; so there is only one search, of all accounts.
  */
 static int
 choose_batch_size(Run *run, bool *whole)
@@ -217,7 +206,9 @@ choose_batch_size(Run *run, bool *whole)
 
 	*whole = size >= Min(largest, Max(SD_FIRST_BATCH_SIZE,
 									  tried / SD_BATCH_SHARE));
-	return *whole ? size : largest;
+	if (*whole)
+		return size;
+	return run->can_defer ? SD_MAX_BATCH_SIZE : largest;
 }
 
 /* Pick the accounts that are due next, without a lock */

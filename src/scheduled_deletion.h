@@ -92,10 +92,10 @@ typedef struct KeyMatch
 typedef struct PlanColumn
 {
 	char	   *name;
-	Oid			type;
+	char	   *value;			/* as it is compared: t.<name>, cast if need be */
 	KeyMatch	match;
-	PlanStatement delete;		/* RETURNING the column */
-	PlanStatement left;			/* the column of rows that are still there */
+	PlanStatement delete;		/* RETURNING the value */
+	PlanStatement left;			/* the value, of rows that are still there */
 } PlanColumn;
 
 typedef struct PlanStep
@@ -113,7 +113,7 @@ typedef struct PlanBlocker
 	Oid			constraint;
 	Oid			table;			/* the referencing one */
 	PlanColumn *column;			/* of a step, whose rows are referenced */
-	PlanStatement find;			/* that column, of the rows that are */
+	PlanStatement find;			/* that column's value, of the rows that are */
 } PlanBlocker;
 
 /*
@@ -134,6 +134,7 @@ typedef struct DeletionPlan
 	char		key_typalign;
 	Oid			key_collation;
 	Oid			key_opfamily;
+	Oid			key_opcintype;	/* key_type, or polymorphic, as for an enum */
 	FmgrInfo	key_output;
 	FmgrInfo	key_compare;
 
@@ -213,7 +214,12 @@ typedef struct Run
 	TimestampTz completed_at;
 	DeletionPlan *plan;
 	bool		can_defer;		/* some constraint or trigger is deferrable */
+	PlanStatement check_deferred;
+	Oid			user_id;		/* who called */
 	bool		any_success;	/* some account was deleted, if only in trial */
+	int			moment_failures;	/* lock timeouts and the like so far */
+	int			equal_failures; /* in a row, without a success in between */
+	Failure    *last_failure;	/* that of the row */
 	int64		searched;		/* accounts gone through in search of failures */
 	int64		failed_in_search;	/* accounts found to fail by that */
 	MemoryContext run_context;
@@ -244,6 +250,7 @@ extern bool sd_delete_batch(Run *run, Account *accounts, int naccounts,
 							bool whole);
 
 /* batch.c */
+extern void sd_prepare_batches(Run *run);
 extern bool sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 					   Failure **failure);
 extern ErrorData *sd_deferred_error(Run *run);

@@ -24,21 +24,30 @@
 #include <math.h>
 
 #include "miscadmin.h"
+#include "utils/palloc.h"
 
 #include "scheduled_deletion.h"
 
 /* parts into which a chunk that fails is divided */
 #define SD_PARTS		4
 
-/* accounts tried alone before an error is taken to be that of all */
+/* accounts tried alone before an error is taken to be everybody's */
 #define SD_SAMPLE_SIZE	16
 
+/* equal failures in a row, without any success, after which a run gives up */
+#define SD_MAX_EQUAL_FAILURES	1000
+
+/* lock timeouts and the like after which a run does not look for single accounts */
+#define SD_MAX_MOMENT_FAILURES	16
+
+static bool may_be_everybodys(Failure *failure);
 static void stop_if_all_fail(Run *run, Account **accounts, int naccounts,
 							 Failure *failure);
 static void find_failures(Run *run, Account **accounts, int naccounts);
 static int	choose_chunk_size(Run *run);
 static void try_in_parts(Run *run, Account **accounts, int naccounts,
 						 bool keep);
+static void put_off(Account **accounts, int naccounts);
 static void charge(Run *run, Account *account, Failure *failure);
 
 /*
@@ -59,7 +68,8 @@ sd_delete_batch(Run *run, Account *accounts, int naccounts, bool whole)
 	{
 		if (sd_attempt(run, batch, naccounts, true, &failure))
 			return true;
-		stop_if_all_fail(run, batch, naccounts, failure);
+		if (may_be_everybodys(failure))
+			stop_if_all_fail(run, batch, naccounts, failure);
 		if (naccounts > SD_FIRST_BATCH_SIZE)
 			return false;
 	}
@@ -70,30 +80,34 @@ sd_delete_batch(Run *run, Account *accounts, int naccounts, bool whole)
 }
 
 /*
- * End the run if an error seems to be every account's: none has been deleted so
- * far, and accounts from all over the batch fail alike when tried alone.  If
- * those are all that are left of it, then only an error of the schema, or of the
- * audit table, is not charged to them.
- *
- * Accounts that are not pending any more, for instance because someone else has
- * locked them, say nothing about the error.
+ * Is it an error that speaks of the schema or of the audit table, rather than of
+ * the account at which it showed?
+ */
+static bool
+may_be_everybodys(Failure *failure)
+{
+	return failure->kind == SD_SCHEMA_FAILURE || failure->while_auditing;
+}
+
+/*
+ * End the run if a failure is everybody's: if accounts from all over those that
+ * are pending fail alike when they are tried alone.
  */
 static void
 stop_if_all_fail(Run *run, Account **accounts, int naccounts,
 				 Failure *failure)
 {
-	Account   **pending = palloc(sizeof(Account *) * naccounts);
+	Account   **pending = palloc(sizeof(Account *) * Max(naccounts, 1));
 	int			npending = 0;
 	int			nsamples;
-
-	if (run->any_success || failure->kind == SD_MOMENT_FAILURE)
-		return;
 
 	for (int i = 0; i < naccounts; i++)
 	{
 		if (accounts[i]->state == SD_PENDING)
 			pending[npending++] = accounts[i];
 	}
+	if (npending == 0)
+		return;
 
 	nsamples = Min(npending, SD_SAMPLE_SIZE);
 	for (int i = 0; i < nsamples; i++)
@@ -105,10 +119,7 @@ stop_if_all_fail(Run *run, Account **accounts, int naccounts,
 			!sd_same_failure(sample_failure, failure))
 			return;
 	}
-
-	if (nsamples < npending || failure->kind == SD_SCHEMA_FAILURE ||
-		failure->while_auditing)
-		sd_throw_failure(failure);
+	sd_throw_failure(failure);
 }
 
 /* Go through accounts in chunks, in trial, and charge those that fail alone */
@@ -122,6 +133,11 @@ find_failures(Run *run, Account **accounts, int naccounts)
 		length = Min(choose_chunk_size(run), naccounts - start);
 		try_in_parts(run, accounts + start, length, false);
 		run->searched += length;
+
+		if (run->equal_failures >= SD_SAMPLE_SIZE &&
+			may_be_everybodys(run->last_failure))
+			stop_if_all_fail(run, accounts + start + length,
+							 naccounts - start - length, run->last_failure);
 	}
 }
 
@@ -157,6 +173,17 @@ try_in_parts(Run *run, Account **accounts, int naccounts, bool keep)
 	if (naccounts == 1)
 	{
 		charge(run, accounts[0], failure);
+
+		/* each of those that are to be kept has passed a trial */
+		if (keep && run->equal_failures >= SD_SAMPLE_SIZE &&
+			may_be_everybodys(failure))
+			sd_throw_failure(failure);
+		return;
+	}
+	if (failure->kind == SD_MOMENT_FAILURE &&
+		++run->moment_failures > SD_MAX_MOMENT_FAILURES)
+	{
+		put_off(accounts, naccounts);
 		return;
 	}
 	for (int start = 0; start < naccounts; start += part)
@@ -164,16 +191,42 @@ try_in_parts(Run *run, Account **accounts, int naccounts, bool keep)
 					 keep);
 }
 
-/* An account failed alone: put it off if that was bad luck, else it failed */
+/* Leave the pending ones of these accounts to the next run */
+static void
+put_off(Account **accounts, int naccounts)
+{
+	for (int i = 0; i < naccounts; i++)
+	{
+		if (accounts[i]->state == SD_PENDING)
+			accounts[i]->state = SD_SKIPPED;
+	}
+}
+
+/*
+ * An account failed alone: put it off if that was bad luck, else it failed.  A
+ * long row of equal failures, while nobody was deleted, ends the run.
+ */
 static void
 charge(Run *run, Account *account, Failure *failure)
 {
 	if (failure->kind == SD_MOMENT_FAILURE)
 	{
-		account->state = SD_SKIPPED;
+		put_off(&account, 1);
 		return;
 	}
 	account->state = SD_FAILED;
 	account->failure = failure;
 	run->failed_in_search++;
+
+	if (run->last_failure == NULL ||
+		!sd_same_failure(run->last_failure, failure))
+	{
+		MemoryContext caller_context = MemoryContextSwitchTo(run->run_context);
+
+		run->last_failure = sd_copy_failure(failure);
+		run->equal_failures = 0;
+		MemoryContextSwitchTo(caller_context);
+	}
+	if (++run->equal_failures >= SD_MAX_EQUAL_FAILURES && !run->any_success)
+		sd_throw_failure(failure);
 }

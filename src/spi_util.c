@@ -102,6 +102,7 @@ uint64
 sd_execute(PlanStatement *statement, int expected, Datum *values,
 		   const char *nulls, DestReceiver *dest)
 {
+	MemoryContext caller_context = CurrentMemoryContext;
 	SPIExecuteOptions options = {0};
 	ParamListInfo params = makeParamList(statement->nargs);
 	int			code;
@@ -122,6 +123,8 @@ sd_execute(PlanStatement *statement, int expected, Datum *values,
 		elog(ERROR, "unexpected SPI result %s: %s",
 			 SPI_result_code_string(code), statement->query);
 
+	/* SPI leaves its own context to be the current one */
+	MemoryContextSwitchTo(caller_context);
 	pfree(params);
 	return SPI_processed;
 }
@@ -139,8 +142,9 @@ sd_execute_as_owner(Oid schema, const char *query, int expected, int nargs,
 	Oid			table = get_relname_relid("deletion_policy", schema);
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
 	Oid			owner;
+	MemoryContext caller_context = CurrentMemoryContext;
 	Oid			caller;
-	int			caller_context;
+	int			caller_security;
 	int			code;
 
 	if (!HeapTupleIsValid(tuple))
@@ -152,12 +156,13 @@ sd_execute_as_owner(Oid schema, const char *query, int expected, int nargs,
 	ReleaseSysCache(tuple);
 
 	/* after an error, the end of the (sub)transaction restores the user */
-	GetUserIdAndSecContext(&caller, &caller_context);
+	GetUserIdAndSecContext(&caller, &caller_security);
 	SetUserIdAndSecContext(owner,
-						   caller_context | SECURITY_LOCAL_USERID_CHANGE);
+						   caller_security | SECURITY_LOCAL_USERID_CHANGE);
 	code = SPI_execute_with_args(query, nargs, argtypes, values, nulls,
 								 false, 0);
-	SetUserIdAndSecContext(caller, caller_context);
+	SetUserIdAndSecContext(caller, caller_security);
+	MemoryContextSwitchTo(caller_context);
 
 	if (code != expected)
 		elog(ERROR, "unexpected SPI result %s: %s",
