@@ -108,7 +108,7 @@ AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.process_scheduled_deletions(text, integer, boolean) IS
 'deletes the accounts that are due, with all their rows and one audit row each, in the caller''s transaction
 policy: which policy to follow; null: the one that is enabled
-max_accounts: how many accounts to delete at most, earliest due first; null: all that are due
+max_accounts: how many accounts to delete at most, earliest due first, not counting those that fail; null: all that are due
 dry_run: do it all, report, and undo it
 returns a report: counts, and for each account that could not be deleted why
 raises an error, and changes nothing, if the run cannot start or if its trouble is not a single account''s';
