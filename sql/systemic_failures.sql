@@ -118,7 +118,13 @@ DROP TRIGGER change ON crisis_plan;
 GRANT ALL ON SCHEMA app TO regress_sd_other;
 GRANT ALL ON ALL TABLES IN SCHEMA app TO regress_sd_other;
 CREATE TRIGGER change AFTER DELETE ON crisis_plan EXECUTE FUNCTION change('SET LOCAL ROLE regress_sd_other');
-SELECT errors.* FROM errors(process_scheduled_deletions());
+DO $$
+BEGIN
+    PERFORM process_scheduled_deletions();
+EXCEPTION WHEN object_not_in_prerequisite_state OR insufficient_privilege THEN
+    RAISE NOTICE 'refused';  -- since 18, the server is first to do so
+END
+$$;
 SELECT current_user <> 'regress_sd_other' AS same_role;
 DROP TRIGGER change ON crisis_plan;
 SELECT * FROM whole_accounts;
