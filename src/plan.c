@@ -58,7 +58,6 @@ static void make_column(DeletionPlan *plan, Relation rel,
 						Form_pg_attribute attr, PlanColumn *column);
 static void append_key_condition(StringInfo buf, PlanColumn *column);
 static void append_operator(StringInfo buf, Oid operator);
-static char *qualified_name(Relation rel);
 static char *type_name(Oid type);
 static const char *only(Relation rel);
 static void add_statement(DeletionPlan *plan, PlanStatement *statement,
@@ -157,7 +156,7 @@ make_account_statements(DeletionPlan *plan, Relation rel)
 	DeletionPolicy *policy = plan->policy;
 	PlanStep   *step = &plan->steps[plan->nsteps++];
 	PlanColumn *column = palloc0(sizeof(PlanColumn));
-	const char *table = qualified_name(rel);
+	const char *table = sd_qualified_name(RelationGetRelid(rel));
 	const char *key;
 	const char *due = quote_identifier(policy->due_column);
 	const char *is_due;
@@ -224,7 +223,7 @@ make_step(DeletionPlan *plan, DeletionStep *definition, PlanStep *step)
 {
 	Relation	rel = sd_open_table(plan->policy, "step table",
 									definition->table, definition->table_name);
-	const char *table = qualified_name(rel);
+	const char *table = sd_qualified_name(RelationGetRelid(rel));
 	ListCell   *lc;
 
 	step->table = definition->table;
@@ -270,7 +269,7 @@ make_audit_statement(DeletionPlan *plan, Relation rel)
 						   " SELECT u.k, $4, u.d, NULL, $2"
 						   " FROM ROWS FROM (pg_catalog.unnest($1),"
 						   " pg_catalog.unnest($3)) u (k, d)",
-						   qualified_name(rel)),
+						   sd_qualified_name(RelationGetRelid(rel))),
 				  4, plan->key_array_type, TIMESTAMPTZOID, JSONBARRAYOID,
 				  TEXTOID);
 }
@@ -442,10 +441,10 @@ make_blocker(DeletionPlan *plan, Oid constraint, Relation target,
 	referencing = table_open(table, AccessShareLock);
 	initStringInfo(&buf);
 	appendStringInfo(&buf, "SELECT %s FROM %s%s t WHERE ",
-					 column->value, only(target), qualified_name(target));
+					 column->value, only(target), sd_qualified_name(RelationGetRelid(target)));
 	append_key_condition(&buf, column);
 	appendStringInfo(&buf, " AND EXISTS (SELECT FROM %s%s f WHERE ",
-					 only(referencing), qualified_name(referencing));
+					 only(referencing), sd_qualified_name(RelationGetRelid(referencing)));
 	for (int i = 0; i < nkeys; i++)
 	{
 		Form_pg_attribute referenced = TupleDescAttr(RelationGetDescr(target),
@@ -528,13 +527,6 @@ append_operator(StringInfo buf, Oid operator)
 					 quote_identifier(get_namespace_name(form->oprnamespace)),
 					 NameStr(form->oprname));
 	ReleaseSysCache(tuple);
-}
-
-static char *
-qualified_name(Relation rel)
-{
-	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-									  RelationGetRelationName(rel));
 }
 
 /* A type with its schema, as it is without a length: "character" is one long */

@@ -53,7 +53,6 @@ static Oid	find_built_in_table(Oid account_table, const char *role,
 static char *missing_audit_table_hint(Oid account_table);
 pg_noreturn static void throw_no_policy(void);
 static char *own_table(Oid schema, const char *name);
-static char *qualified_name(Oid table);
 static char *column_text(int row, int column);
 static Oid	column_oid(int row, int column);
 
@@ -224,9 +223,9 @@ register_built_in_policy(Oid schema)
 	 */
 	values[0] = CStringGetTextDatum(SD_BUILT_IN_POLICY);
 	values[1] = ObjectIdGetDatum(account_table);
-	values[2] = CStringGetTextDatum(qualified_name(account_table));
+	values[2] = CStringGetTextDatum(sd_qualified_name(account_table));
 	values[3] = ObjectIdGetDatum(audit_table);
-	values[4] = CStringGetTextDatum(qualified_name(audit_table));
+	values[4] = CStringGetTextDatum(sd_qualified_name(audit_table));
 	if (sd_execute_as_owner(schema,
 							psprintf("INSERT INTO %s (policy,"
 									 " account_table, account_table_name, key_columns,"
@@ -249,7 +248,7 @@ register_built_in_policy(Oid schema)
 											 CStringGetDatum(built_in_steps[i].columns[j]));
 
 		values[1] = ObjectIdGetDatum(tables[i]);
-		values[2] = CStringGetTextDatum(qualified_name(tables[i]));
+		values[2] = CStringGetTextDatum(sd_qualified_name(tables[i]));
 		values[3] = Int32GetDatum(i + 1);
 		values[4] = PointerGetDatum(construct_array(columns,
 													built_in_steps[i].ncolumns,
@@ -316,14 +315,6 @@ static char *
 own_table(Oid schema, const char *name)
 {
 	return quote_qualified_identifier(get_namespace_name(schema), name);
-}
-
-/* The same of a table of the user's */
-static char *
-qualified_name(Oid table)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
-									  get_rel_name(table));
 }
 
 /* A column of SPI_tuptable as text in memory of its own, NULL if it is null */

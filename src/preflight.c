@@ -134,8 +134,7 @@ check_table_privileges(MissingPrivileges *missing, Oid table, AclMode needed,
 	if (buf.len > 0)
 		add_missing(missing, buf.data + strlen(", "), "table",
 					sd_table_name(table),
-					quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
-											   get_rel_name(table)));
+					sd_qualified_name(table));
 }
 
 static void

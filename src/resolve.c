@@ -39,6 +39,8 @@
 pg_noreturn static void throw_dropped_table(DeletionPolicy *policy,
 											const char *role,
 											const char *table_name);
+static void check_audit_columns(DeletionPlan *plan, Relation audit_table);
+static void check_audit_rows_stay(DeletionPlan *plan, Relation audit_table);
 static bool has_unique_index(Relation rel, Form_pg_attribute column,
 							 Oid opfamily);
 
@@ -256,33 +258,31 @@ sd_match_key(DeletionPlan *plan, Relation rel, Form_pg_attribute column)
 void
 sd_check_audit_table(DeletionPlan *plan, Relation audit_table)
 {
+	check_audit_columns(plan, audit_table);
+	check_audit_rows_stay(plan, audit_table);
+}
+
+/* The columns that are filled take what they are given, and others fill themselves */
+static void
+check_audit_columns(DeletionPlan *plan, Relation audit_table)
+{
 	const char *role = "audit table";
 	const char *name = sd_table_name(RelationGetRelid(audit_table));
 	TupleDesc	tupdesc = RelationGetDescr(audit_table);
-	Form_pg_attribute performed_by = sd_column(audit_table, role,
-											   "performed_by");
 	Form_pg_attribute user_id = sd_column(audit_table, role, "user_id");
 	Form_pg_attribute action = sd_column(audit_table, role, "action");
-	Oid			action_type = getBaseType(action->atttypid);
-	ListCell   *lc;
+	Form_pg_attribute details = sd_column(audit_table, role, "details");
+	Form_pg_attribute performed_by = sd_column(audit_table, role,
+											   "performed_by");
+	Form_pg_attribute created_at = sd_column(audit_table, role, "created_at");
 
 	if (!IsBinaryCoercible(getBaseType(user_id->atttypid), plan->key_type))
 		sd_require_type(audit_table, role, user_id, plan->key_type);
-	if (action_type != VARCHAROID)
+	if (getBaseType(action->atttypid) != VARCHAROID)
 		sd_require_type(audit_table, role, action, TEXTOID);
-	sd_require_type(audit_table, role,
-					sd_column(audit_table, role, "details"), JSONBOID);
-	sd_require_type(audit_table, role,
-					sd_column(audit_table, role, "created_at"), TIMESTAMPTZOID);
+	sd_require_type(audit_table, role, details, JSONBOID);
+	sd_require_type(audit_table, role, created_at, TIMESTAMPTZOID);
 
-	if (audit_table->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-				 errmsg("audit table \"%s\" is not permanent", name),
-				 errdetail("A crash would empty it, and leave the accounts deleted."),
-				 errhint("Run ALTER TABLE %s SET LOGGED.",
-						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(audit_table)),
-													RelationGetRelationName(audit_table)))));
 	if (performed_by->attnotnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
@@ -290,27 +290,40 @@ sd_check_audit_table(DeletionPlan *plan, Relation audit_table)
 						name),
 				 errdetail("A scheduled deletion is performed by nobody, and written as null."),
 				 errhint("Run ALTER TABLE %s ALTER COLUMN performed_by DROP NOT NULL.",
-						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(audit_table)),
-													RelationGetRelationName(audit_table)))));
+						 sd_qualified_name(RelationGetRelid(audit_table)))));
 
-	/* a column that we do not fill must be able to fill itself */
 	for (int i = 0; i < tupdesc->natts; i++)
 	{
 		Form_pg_attribute attr = TupleDescAttr(tupdesc, i);
 
-		if (attr->attisdropped || !attr->attnotnull || attr->atthasdef ||
-			attr->attidentity != '\0' ||
-			get_typdefault(attr->atttypid) != NULL ||
-			attr == user_id || attr == action ||
-			namestrcmp(&attr->attname, "details") == 0 ||
-			namestrcmp(&attr->attname, "created_at") == 0)
-			continue;
+		if (attr->attnotnull && !attr->attisdropped && !attr->atthasdef &&
+			attr->attidentity == '\0' &&
+			get_typdefault(attr->atttypid) == NULL &&
+			attr != user_id && attr != action &&
+			attr != details && attr != created_at)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+					 errmsg("column \"%s\" of audit table \"%s\" is NOT NULL and has no default",
+							NameStr(attr->attname), name),
+					 errhint("Give it a default, or drop NOT NULL.")));
+	}
+}
+
+/* Neither a crash nor the deletion of its account takes an audit row away */
+static void
+check_audit_rows_stay(DeletionPlan *plan, Relation audit_table)
+{
+	const char *name = sd_table_name(RelationGetRelid(audit_table));
+	AttrNumber	user_id = get_attnum(RelationGetRelid(audit_table), "user_id");
+	ListCell   *lc;
+
+	if (audit_table->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-				 errmsg("column \"%s\" of audit table \"%s\" is NOT NULL and has no default",
-						NameStr(attr->attname), name),
-				 errhint("Give it a default, or drop NOT NULL.")));
-	}
+				 errmsg("audit table \"%s\" is not permanent", name),
+				 errdetail("A crash would empty it, and leave the accounts deleted."),
+				 errhint("Run ALTER TABLE %s SET LOGGED.",
+						 sd_qualified_name(RelationGetRelid(audit_table)))));
 
 	foreach(lc, RelationGetFKeyList(audit_table))
 	{
@@ -318,16 +331,15 @@ sd_check_audit_table(DeletionPlan *plan, Relation audit_table)
 
 		for (int i = 0; i < fk->nkeys; i++)
 		{
-			if (fk->confrelid != plan->policy->account_table ||
-				fk->conkey[i] != user_id->attnum)
-				continue;
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_FOREIGN_KEY),
-					 errmsg("column \"user_id\" of audit table \"%s\" references the account table",
-							name),
-					 errdetail("An audit row could not outlive its account."),
-					 errhint("Drop constraint \"%s\".",
-							 get_constraint_name(fk->conoid))));
+			if (fk->confrelid == plan->policy->account_table &&
+				fk->conkey[i] == user_id)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_FOREIGN_KEY),
+						 errmsg("column \"user_id\" of audit table \"%s\" references the account table",
+								name),
+						 errdetail("An audit row could not outlive its account."),
+						 errhint("Drop constraint \"%s\".",
+								 get_constraint_name(fk->conoid))));
 		}
 	}
 }

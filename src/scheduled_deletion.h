@@ -308,6 +308,7 @@ extern uint64 sd_execute(PlanStatement *statement, int expected,
 extern uint64 sd_execute_as_owner(Oid schema, const char *query, int expected,
 								  int nargs, Oid *argtypes, Datum *values,
 								  const char *nulls);
+extern char *sd_qualified_name(Oid table);
 extern char *sd_table_name(Oid table);
 
 #endif							/* SCHEDULED_DELETION_H */

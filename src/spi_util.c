@@ -21,6 +21,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -168,6 +169,14 @@ sd_execute_as_owner(Oid schema, const char *query, int expected, int nargs,
 		elog(ERROR, "unexpected SPI result %s: %s",
 			 SPI_result_code_string(code), query);
 	return SPI_processed;
+}
+
+/* The name of a table with its schema, quoted for a statement */
+char *
+sd_qualified_name(Oid table)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
+									  get_rel_name(table));
 }
 
 /*
