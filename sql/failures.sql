@@ -53,6 +53,21 @@ CREATE TABLE run AS SELECT process_scheduled_deletions() AS report;
 SELECT errors.* FROM run, errors(report);
 SELECT account FROM whole_accounts;
 DROP TABLE run, letters, replies;
+-- nor if a trigger or a rule takes them away in time
+CREATE TABLE reminders (user_id uuid REFERENCES profiles, check_in_id uuid REFERENCES check_ins DEFERRABLE INITIALLY DEFERRED);
+CREATE FUNCTION tidy() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN DELETE FROM reminders WHERE user_id = OLD.user_id OR check_in_id = OLD.id; RETURN NULL; END $$;
+CREATE TRIGGER tidy AFTER DELETE ON check_ins FOR EACH ROW EXECUTE FUNCTION tidy();
+SELECT add_account('reminded');
+INSERT INTO reminders SELECT user_id, id FROM check_ins WHERE user_id = account('reminded');
+SELECT process_scheduled_deletions() -> 'errors' AS errors;
+DROP TRIGGER tidy ON check_ins;
+CREATE RULE tidy AS ON DELETE TO crisis_plan DO ALSO DELETE FROM reminders WHERE user_id = OLD.user_id;
+SELECT add_account('reminded by rule');
+INSERT INTO reminders SELECT user_id FROM check_ins WHERE user_id = account('reminded by rule');
+SELECT process_scheduled_deletions() -> 'errors' AS errors;
+DROP RULE tidy ON crisis_plan;
+DROP TABLE reminders;
 ALTER TABLE user_consent DROP witness;
 SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted;
 TRUNCATE audit_log;

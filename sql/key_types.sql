@@ -58,10 +58,26 @@ SELECT * FROM try('color', 'color', true, 'red', 'blue');
 SELECT * FROM try('int4range', 'int4range', true, '[1,3)', '[3,4)');
 SELECT * FROM try('cidr', 'cidr', true, '10.0.0.0/8', '10.0.0.0/16');
 SELECT * FROM try('date', 'timestamp', true, '2020-01-01', '2020-01-02');
+CREATE DOMAIN shade AS color;
+SELECT * FROM try('shade', 'shade', false, 'red', 'blue');
+SELECT * FROM try('color', 'shade', false, 'red', 'blue');
+-- in the collation of the key, whatever that of the column
+CREATE COLLATION ignore_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+SELECT * FROM try('text COLLATE ignore_case', 'text', true, 'one', 'two');
+SELECT * FROM try('text', 'text COLLATE ignore_case', false, 'one', 'ONE');
+SELECT * FROM try('name', 'text COLLATE ignore_case', false, 'one', 'ONE');
+SELECT * FROM try('text COLLATE "POSIX"', 'text COLLATE "C"', true, 'one', 'ONE');
+SELECT count(*) FROM try('text COLLATE ignore_case', 'text', false, 'one', 'two');
+UPDATE profiles SET deletion_scheduled_at = '2020-01-01';
+INSERT INTO check_ins VALUES ('TWO');
+SELECT process_scheduled_deletions() #> '{total_records_deleted,check_ins}' AS check_ins;
+SELECT * FROM check_ins;
 -- what cannot be compared, or sorted, is refused
 \set VERBOSITY terse
 SELECT * FROM try('uuid', 'text', false, 'a0000000-0000-0000-0000-000000000001', 'a0000000-0000-0000-0000-000000000002');  -- fails
 SELECT * FROM try('numeric', 'bigint', false, '1', '2');  -- fails
+CREATE TYPE pair AS (a int, b int);
+SELECT * FROM try('pair', 'pair', false, '(1,2)', '(1,3)');  -- fails
 -- a unique index that tells values apart in another way does not make a key
 BEGIN;
 SELECT count(*) FROM try('text', 'text', false, 'one', 'two');

@@ -81,7 +81,8 @@ ROLLBACK;
 DROP OWNED BY regress_sd_bare;
 DROP ROLE regress_sd_bare;
 
--- a blocking key of a table that the role may not read stops its account all the same
+-- a blocking key of a table that the role may not read, in a schema that it may not
+-- use, or to a partition that it may not read stops its account all the same
 CREATE TABLE invoices (user_id uuid REFERENCES profiles);
 INSERT INTO invoices VALUES (account('one'));
 BEGIN;

@@ -75,6 +75,9 @@ BEGIN; ALTER TABLE audit_log ALTER details TYPE text; SELECT process_scheduled_d
 BEGIN; ALTER TABLE audit_log ALTER user_id TYPE text; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; ALTER TABLE audit_log ALTER performed_by SET NOT NULL; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; ALTER TABLE audit_log SET UNLOGGED; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
+BEGIN; DROP TABLE audit_log;
+CREATE TABLE audit_log (user_id uuid, action text, details jsonb, performed_by uuid, created_at timestamptz) PARTITION BY HASH (user_id);
+CREATE UNLOGGED TABLE audit_log_1 PARTITION OF audit_log FOR VALUES WITH (MODULUS 1, REMAINDER 0); SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; ALTER TABLE audit_log ADD tenant int NOT NULL; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; ALTER TABLE audit_log ADD FOREIGN KEY (user_id) REFERENCES profiles; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 
@@ -87,6 +90,12 @@ ROLLBACK;
 BEGIN;
 CREATE TABLE team (id int PRIMARY KEY, owner uuid REFERENCES profiles ON DELETE CASCADE);
 ALTER TABLE profiles ADD team_id int REFERENCES team ON DELETE CASCADE;
+SELECT process_scheduled_deletions();  -- fails
+ROLLBACK;
+BEGIN;
+CREATE TABLE logs (id int, user_id uuid REFERENCES profiles ON DELETE CASCADE) PARTITION BY LIST (id);
+CREATE TABLE logs_1 PARTITION OF logs (PRIMARY KEY (id)) FOR VALUES IN (1);
+ALTER TABLE profiles ADD last_log int REFERENCES logs_1 ON DELETE CASCADE;
 SELECT process_scheduled_deletions();  -- fails
 ROLLBACK;
 BEGIN;

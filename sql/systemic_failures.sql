@@ -17,7 +17,7 @@ END
 $$;
 CREATE TRIGGER fail BEFORE INSERT ON audit_log FOR EACH ROW EXECUTE FUNCTION fail('P0001');
 SELECT process_scheduled_deletions();  -- fails
-SELECT last_value < 20 AS not_searched_for FROM attempts;
+SELECT last_value < 50 AS not_searched_for FROM attempts;
 -- also if only one account is due
 SELECT process_scheduled_deletions(max_accounts => 1);  -- fails
 DROP TRIGGER fail ON audit_log;
@@ -62,17 +62,14 @@ CREATE RULE nothing AS ON DELETE TO crisis_plan DO INSTEAD NOTHING;
 SELECT process_scheduled_deletions();  -- fails
 DROP RULE nothing ON crisis_plan;
 
--- also when it shows late, after others were deleted
-CREATE FUNCTION fill_up() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF (SELECT count(*) FROM app.audit_log) >= 70 THEN RAISE 'no partition for %', NEW.user_id; END IF;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER full_up BEFORE INSERT ON audit_log FOR EACH ROW EXECUTE FUNCTION fill_up();
-SET scheduled_deletion.batch_size = 30;
+-- also if one account has an error of its own besides, which shows before the other
+CREATE FUNCTION own() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'own'; END $$;
+CREATE TRIGGER own BEFORE DELETE ON profiles FOR EACH ROW WHEN (OLD.email = 'account7@example.org') EXECUTE FUNCTION own();
+CREATE TRIGGER fail BEFORE INSERT ON audit_log FOR EACH ROW EXECUTE FUNCTION fail('P0001');
 SELECT process_scheduled_deletions();  -- fails
-RESET scheduled_deletion.batch_size;
-DROP TRIGGER full_up ON audit_log;
+SELECT process_scheduled_deletions(dry_run => true);  -- fails
+DROP TRIGGER own ON profiles;
+DROP TRIGGER fail ON audit_log;
 
 -- nothing was changed, and all goes well when it is mended
 SELECT count(*), sum(check_ins) AS check_ins, sum(audit_rows) AS audit_rows FROM whole_accounts;
@@ -148,10 +145,36 @@ UPDATE profiles SET role = 'patient' WHERE id <> account('bad 1');
 INSERT INTO invoices SELECT id FROM profiles WHERE id <> account('bad 1');
 SELECT add_account('good', '2020-01-01');
 SELECT told.* FROM told(process_scheduled_deletions()) WHERE key <> 'total_records_deleted';
--- but a thousand in a row, and nobody deleted, end the run
+-- nor if theirs sounds like everybody's, wherever they stand: one account that can
+-- be deleted is proof that it is not
+CREATE FUNCTION no_tenant() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.role = 'admin' THEN DELETE FROM app.no_such_tenant; END IF;
+    RETURN NULL;
+END $$;
 DROP TABLE invoices;
-SELECT count(add_account('bad ' || n, '2020-01-01')) FROM generate_series(601, 1100) n;
+DROP TRIGGER fail_bad ON profiles;
+DELETE FROM profiles;
+CREATE TRIGGER no_tenant AFTER DELETE ON profiles FOR EACH ROW EXECUTE FUNCTION no_tenant();
+SELECT count(add_account('bad ' || n, '2020-01-01')) FROM generate_series(1, 520) n;
+UPDATE profiles SET role = 'admin';
+SELECT count(add_account('good ' || n, '2021-01-01')) FROM generate_series(1, 50) n;
+SELECT told.* FROM told(process_scheduled_deletions()) WHERE key <> 'total_records_deleted';
+SELECT count(add_account('good ' || n, '2019-01-01')) FROM generate_series(51, 562) n;
+SELECT told.* FROM told(process_scheduled_deletions()) WHERE key <> 'total_records_deleted';
+ALTER TABLE profiles DISABLE TRIGGER no_tenant;
+DELETE FROM profiles WHERE id <> account('bad 1');
+ALTER TABLE profiles ENABLE TRIGGER no_tenant;
+SELECT add_account('good', '2021-01-01');
+SELECT told.* FROM told(process_scheduled_deletions(max_accounts => 1)) WHERE key <> 'total_records_deleted';
+DROP TRIGGER no_tenant ON profiles;
+-- but a thousand in a row, and nobody who can be deleted, end the run
+DELETE FROM profiles;
+CREATE TRIGGER fail_bad BEFORE DELETE ON profiles FOR EACH ROW WHEN (OLD.role = 'admin') EXECUTE FUNCTION fail_bad();
+SELECT count(add_account('bad ' || n, '2020-01-01')) FROM generate_series(1, 1100) n;
 UPDATE profiles SET role = 'admin';
 SELECT process_scheduled_deletions();  -- fails
+SELECT add_account('good', '2021-01-01');
+SELECT told.* FROM told(process_scheduled_deletions()) WHERE key <> 'total_records_deleted';
 :clean_up
 DROP ROLE regress_sd_other;

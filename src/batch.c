@@ -37,6 +37,7 @@
 #include "miscadmin.h"
 #include "tcop/dest.h"
 #include "utils/array.h"
+#include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -90,6 +91,39 @@ static void count_row(Account *account, TupleTableSlot *slot, void *arg);
 static bool check_constraints_now(void *arg);
 
 /*
+ * Ask a statement that returns keys and due times for accounts, which are
+ * pending, and belong to the current memory context.
+ */
+Account *
+sd_pick_accounts(Run *run, PlanStatement *pick, Datum *values,
+				 const char *nulls, int *naccounts)
+{
+	DeletionPlan *plan = run->plan;
+	Account    *accounts;
+	int64	   *deleted;
+
+	*naccounts = sd_execute(pick, SPI_OK_SELECT, values, nulls, NULL);
+	accounts = palloc0(sizeof(Account) * Max(*naccounts, 1));
+	deleted = palloc_extended(sizeof(int64) * plan->nsteps * Max(*naccounts, 1),
+							  MCXT_ALLOC_HUGE);
+
+	for (int i = 0; i < *naccounts; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	tupdesc = SPI_tuptable->tupdesc;
+		bool		is_null;
+
+		accounts[i].key = datumCopy(SPI_getbinval(tuple, tupdesc, 1, &is_null),
+									plan->key_typbyval, plan->key_typlen);
+		accounts[i].due = DatumGetTimestampTz(SPI_getbinval(tuple, tupdesc, 2,
+															&is_null));
+		accounts[i].deleted = deleted + (int64) i * plan->nsteps;
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return accounts;
+}
+
+/*
  * Try to delete those of the accounts that are pending; what is done is kept
  * if "keep" is set, and else was only a trial.
  *
@@ -114,7 +148,7 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 											ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(attempt_context);
 
-	/* each round fails at least one account of the round before */
+	/* after each round, at least one account fewer is pending */
 	do
 	{
 		take_pending(&attempt, accounts, naccounts);
@@ -193,8 +227,9 @@ check_constraints_now(void *arg)
 }
 
 /*
- * The attempt itself, inside its subtransaction.  False if a trigger or rule
- * kept a row: then the accounts that it belongs to are FAILED.
+ * The attempt itself, inside its subtransaction.  False, so that it is rolled
+ * back, if none of the accounts can be deleted, or if a trigger or rule kept a
+ * row: then the accounts that it belongs to are FAILED.
  */
 static bool
 attempt_body(void *arg)
@@ -205,7 +240,7 @@ attempt_body(void *arg)
 	lock_accounts(attempt);
 	drop_blocked_accounts(attempt);
 	if (attempt->naccounts == 0)
-		return true;
+		return false;
 
 	delete_rows(attempt);
 	if (!accounts_are_gone(attempt))

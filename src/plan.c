@@ -29,6 +29,7 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_operator.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
@@ -51,7 +52,12 @@ static void make_audit_statement(DeletionPlan *plan, Relation rel);
 static bool can_keep_rows(Relation rel);
 static void make_blockers(DeletionPlan *plan);
 static List *blocking_keys(Relation target);
-static bool stops_surely(DeletionPlan *plan, Oid table, Relation target);
+static void find_reached_tables(DeletionPlan *plan);
+static void follow_cascades(DeletionPlan *plan, Oid table);
+static bool fires(Trigger *trigger);
+static bool user_code_may_delete(DeletionPlan *plan);
+static bool stops_surely(DeletionPlan *plan, Oid table, Oid target);
+static bool may_read(Oid table);
 static void make_blocker(DeletionPlan *plan, Oid constraint, Relation target,
 						 PlanColumn *column);
 static void make_column(DeletionPlan *plan, Relation rel,
@@ -96,7 +102,9 @@ sd_make_plan(DeletionPolicy *policy)
 	make_audit_statement(plan, audit_table);
 	table_close(audit_table, NoLock);
 
-	make_blockers(plan);
+	find_reached_tables(plan);
+	if (!user_code_may_delete(plan))
+		make_blockers(plan);
 	return plan;
 }
 
@@ -140,6 +148,9 @@ sd_key_text(DeletionPlan *plan, Datum key)
  *				AND ($3 IS NULL OR (t.<due> >= $3
  *					AND (t.<due> > $3 OR t.<key> > $4)))
  *				ORDER BY t.<due>, t.<key> LIMIT $1
+ *	pick_latest: SELECT t.<key>, t.<due> FROM <account table> t
+ *				WHERE t.<due> <= $2 [AND t.<done> IS NULL]
+ *				ORDER BY t.<due> DESC LIMIT $1
  *	lock:		SELECT t.<key>, t.<due> FROM <account table> t
  *				WHERE <condition> FOR UPDATE SKIP LOCKED
  *	still_due:	SELECT t.<key> FROM <account table> t WHERE <condition>
@@ -199,6 +210,11 @@ make_account_statements(DeletionPlan *plan, Relation rel)
 	appendStringInfo(&pick, "$4))) ORDER BY t.%s, %s LIMIT $1", due, key);
 	add_statement(plan, &plan->pick, pick.data, 4, INT8OID, TIMESTAMPTZOID,
 				  TIMESTAMPTZOID, plan->key_type);
+	add_statement(plan, &plan->pick_latest,
+				  psprintf("SELECT %s, t.%s FROM %s t WHERE %s"
+						   " ORDER BY t.%s DESC LIMIT $1",
+						   key, due, table, is_due, due),
+				  2, INT8OID, TIMESTAMPTZOID);
 
 	add_key_statement(plan, &plan->lock,
 					  psprintf("SELECT %s, t.%s FROM %s t WHERE %s FOR UPDATE SKIP LOCKED",
@@ -297,7 +313,8 @@ can_keep_rows(Relation rel)
 
 /*
  * Find the foreign keys outside the plan that would stop a DELETE of the plan:
- * those to a table of the plan, without an action of their own.
+ * those to a table of the plan, without an action of their own.  Expects that no
+ * user's code may delete the referencing rows in time.
  */
 static void
 make_blockers(DeletionPlan *plan)
@@ -343,40 +360,110 @@ blocking_keys(Relation target)
 
 		if ((trigger->tgfoid == F_RI_FKEY_NOACTION_DEL ||
 			 trigger->tgfoid == F_RI_FKEY_RESTRICT_DEL) &&
-			(trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
-			 trigger->tgenabled == TRIGGER_FIRES_ALWAYS))
+			fires(trigger))
 			result = lappend_oid(result, trigger->tgconstraint);
 	}
 	return result;
 }
 
 /*
- * Can a query tell whom a key of that table to the target stops?  Not if rows of
- * it may go before the key is checked, because the plan deletes from it, by the
- * action of another key, or by a trigger of the target; nor if the caller may not read it, or row-level security shows
- * only a part of it.  Then the server's own check tells, when it is tried.
+ * Find the tables of which rows may go with an account: those of the plan, and
+ * from them outwards over ON DELETE CASCADE, with all partitions and children.
+ * Notes a key by which that leads back to the accounts.
+ */
+static void
+find_reached_tables(DeletionPlan *plan)
+{
+	for (int i = 0; i < plan->nsteps; i++)
+		plan->reached = list_concat_unique_oid(plan->reached,
+											   find_all_inheritors(plan->steps[i].table,
+																   AccessShareLock,
+																   NULL));
+
+	/* the list grows while it is gone through */
+	for (int i = 0; i < list_length(plan->reached); i++)
+		follow_cascades(plan, list_nth_oid(plan->reached, i));
+}
+
+/* Add the tables of which rows go with those of the table */
+static void
+follow_cascades(DeletionPlan *plan, Oid table)
+{
+	Relation	rel = table_open(table, AccessShareLock);
+	List	   *accounts = find_all_inheritors(plan->policy->account_table,
+											   AccessShareLock, NULL);
+
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		Trigger    *trigger = &rel->trigdesc->triggers[i];
+
+		if (trigger->tgfoid != F_RI_FKEY_CASCADE_DEL || !fires(trigger))
+			continue;
+		if (list_member_oid(accounts, trigger->tgconstrrelid))
+			plan->cascade_back = trigger->tgconstraint;
+		plan->reached = list_concat_unique_oid(plan->reached,
+											   find_all_inheritors(trigger->tgconstrrelid,
+																   AccessShareLock,
+																   NULL));
+	}
+	table_close(rel, NoLock);
+}
+
+/* Does a trigger fire where session_replication_role is "origin"? */
+static bool
+fires(Trigger *trigger)
+{
+	return trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
+		trigger->tgenabled == TRIGGER_FIRES_ALWAYS;
+}
+
+/*
+ * Could users' triggers or rules delete rows of any table while the accounts'
+ * rows are deleted?
  */
 static bool
-stops_surely(DeletionPlan *plan, Oid table, Relation target)
+user_code_may_delete(DeletionPlan *plan)
+{
+	bool		result = false;
+	ListCell   *lc;
+
+	foreach(lc, plan->reached)
+	{
+		Relation	rel = table_open(lfirst_oid(lc), AccessShareLock);
+
+		if (rel->rd_rules != NULL)
+			result = true;
+		for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+		{
+			Trigger    *trigger = &rel->trigdesc->triggers[i];
+
+			if (!trigger->tgisinternal && fires(trigger) &&
+				TRIGGER_FOR_DELETE(trigger->tgtype))
+				result = true;
+		}
+		table_close(rel, NoLock);
+	}
+	return result;
+}
+
+/*
+ * Can a query tell whom a key of that table to the target stops?  Not if rows of
+ * it may go before the key is checked, with those of the plan or by the action
+ * of another key; nor if the caller may not read both tables, or row-level
+ * security shows only a part of the first.  Then the server's own check tells,
+ * when it is tried.
+ */
+static bool
+stops_surely(DeletionPlan *plan, Oid table, Oid target)
 {
 	Relation	rel;
 	bool		result = true;
 	ListCell   *lc;
 
-	if (target->trigdesc->trig_delete_before_row ||
-		target->trigdesc->trig_delete_before_statement ||
-		sd_namespace_aclcheck(get_rel_namespace(table), GetUserId(),
-							  ACL_USAGE) != ACLCHECK_OK ||
-		pg_class_aclcheck(table, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
+	if (list_member_oid(plan->reached, table) ||
+		!may_read(table) || !may_read(target) ||
 		check_enable_rls(table, InvalidOid, true) == RLS_ENABLED)
 		return false;
-
-	for (int i = 0; i < plan->nsteps; i++)
-	{
-		if (list_member_oid(find_all_inheritors(plan->steps[i].table,
-												AccessShareLock, NULL), table))
-			return false;
-	}
 
 	rel = table_open(table, AccessShareLock);
 	foreach(lc, RelationGetFKeyList(rel))
@@ -396,6 +483,15 @@ stops_surely(DeletionPlan *plan, Oid table, Relation target)
 	}
 	table_close(rel, NoLock);
 	return result;
+}
+
+/* May the caller read all of a table? */
+static bool
+may_read(Oid table)
+{
+	return sd_namespace_aclcheck(get_rel_namespace(table), GetUserId(),
+								 ACL_USAGE) == ACLCHECK_OK &&
+		pg_class_aclcheck(table, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 }
 
 /*
@@ -435,7 +531,7 @@ make_blocker(DeletionPlan *plan, Oid constraint, Relation target,
 							   NULL, NULL, NULL, NULL);
 	ReleaseSysCache(tuple);
 
-	if (!is_root || !stops_surely(plan, table, target))
+	if (!is_root || !stops_surely(plan, table, RelationGetRelid(target)))
 		return;
 
 	referencing = table_open(table, AccessShareLock);
@@ -479,6 +575,7 @@ make_blocker(DeletionPlan *plan, Oid constraint, Relation target,
  * Fill in what a statement needs to know of a column that holds keys.  Its value
  * is cast to what the operator takes, so that it is compared, and returned, as
  * one; but not where only the name of the type differs, which costs no index.
+ * Where it makes a difference, it is compared in the collation of the key.
  */
 static void
 make_column(DeletionPlan *plan, Relation rel, Form_pg_attribute attr,
@@ -490,10 +587,19 @@ make_column(DeletionPlan *plan, Relation rel, Form_pg_attribute attr,
 	column->name = pstrdup(NameStr(attr->attname));
 	column->match = sd_match_key(plan, rel, attr);
 	op_input_types(column->match.equals, &left, &right);
+	if (IsPolymorphicType(left))
+		left = getBaseType(attr->atttypid);
+
 	column->value = psprintf("t.%s", quote_identifier(column->name));
-	if (attr->atttypid != left && !IsPolymorphicType(left))
-		column->value = psprintf("%s::%s", column->value,
-								 type_name(left));
+	if (attr->atttypid != left)
+		column->value = psprintf("%s::%s", column->value, type_name(left));
+	if (OidIsValid(plan->key_collation) && OidIsValid(attr->attcollation) &&
+		attr->attcollation != plan->key_collation &&
+		(left == NAMEOID || right == NAMEOID ||
+		 !get_collation_isdeterministic(attr->attcollation) ||
+		 !get_collation_isdeterministic(plan->key_collation)))
+		column->value = psprintf("(%s COLLATE %s)", column->value,
+								 generate_collation_name(plan->key_collation));
 }
 
 /* <value> = ANY ($1), by the operator that was found for the two types */

@@ -12,14 +12,11 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
 
@@ -40,7 +37,6 @@ static void add_missing(MissingPrivileges *missing, const char *privileges,
 						const char *quoted_name);
 static void check_row_security(Oid table);
 static void check_cascades(DeletionPlan *plan);
-static List *follow_cascades(Oid table, List *tables, List *accounts);
 
 /* Refuse a session in which rows cannot be deleted, or not with their checks */
 void
@@ -187,54 +183,16 @@ check_row_security(Oid table)
 /*
  * Refuse a plan whose foreign keys' own actions lead back into the account table:
  * they would delete accounts that are not due, and write no audit row.
- *
- * Follows ON DELETE CASCADE from the tables of the plan outwards; the tables on
- * the way are locked ACCESS SHARE.
  */
 static void
 check_cascades(DeletionPlan *plan)
 {
-	List	   *accounts = find_all_inheritors(plan->policy->account_table,
-											   AccessShareLock, NULL);
-	List	   *tables = NIL;
-
-	for (int i = 0; i < plan->nsteps; i++)
-		tables = list_concat_unique_oid(tables,
-										find_all_inheritors(plan->steps[i].table,
-															AccessShareLock,
-															NULL));
-
-	/* the list grows while it is gone through */
-	for (int i = 0; i < list_length(tables); i++)
-		tables = follow_cascades(list_nth_oid(tables, i), tables, accounts);
-}
-
-/*
- * Add the tables of which rows go with those of the table to a list; none of
- * them may be among the accounts'.
- */
-static List *
-follow_cascades(Oid table, List *tables, List *accounts)
-{
-	Relation	rel = table_open(table, AccessShareLock);
-	TriggerDesc *trigdesc = rel->trigdesc;
-
-	for (int i = 0; trigdesc != NULL && i < trigdesc->numtriggers; i++)
-	{
-		Trigger    *trigger = &trigdesc->triggers[i];
-
-		if (trigger->tgfoid != F_RI_FKEY_CASCADE_DEL)
-			continue;
-		if (list_member_oid(accounts, trigger->tgconstrrelid))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_FOREIGN_KEY),
-					 errmsg("foreign key \"%s\" of account table \"%s\" deletes other accounts",
-							get_constraint_name(trigger->tgconstraint),
-							sd_table_name(trigger->tgconstrrelid)),
-					 errdetail("Its action ON DELETE CASCADE leads from the deletion of an account back to accounts that need not be due."),
-					 errhint("Give it the action SET NULL, or none.")));
-		tables = list_append_unique_oid(tables, trigger->tgconstrrelid);
-	}
-	table_close(rel, NoLock);
-	return tables;
+	if (OidIsValid(plan->cascade_back))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_FOREIGN_KEY),
+				 errmsg("foreign key \"%s\" of account table \"%s\" deletes other accounts",
+						get_constraint_name(plan->cascade_back),
+						sd_table_name(plan->policy->account_table)),
+				 errdetail("Its action ON DELETE CASCADE leads from the deletion of an account back to accounts that need not be due."),
+				 errhint("Give it the action SET NULL, or none.")));
 }

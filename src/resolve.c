@@ -149,13 +149,13 @@ sd_resolve_key(DeletionPlan *plan, Relation account_table)
 	Oid			output;
 	bool		is_varlena;
 
-	if (!OidIsValid(opclass))
+	if (!OidIsValid(opclass) || type_is_rowtype(type))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("key column \"%s\" of account table \"%s\" has type %s, which has no default btree operator class",
+				 errmsg("key column \"%s\" of account table \"%s\" has type %s, which cannot be a key",
 						NameStr(key->attname), name,
 						format_type_be(key->atttypid)),
-				 errhint("Use a key of a type that can be sorted.")));
+				 errhint("Use a type that can be sorted and is not composite.")));
 	if (account_table->rd_rel->relkind == RELKIND_RELATION &&
 		find_inheritance_children(RelationGetRelid(account_table),
 								  NoLock) != NIL)
@@ -317,13 +317,18 @@ check_audit_rows_stay(DeletionPlan *plan, Relation audit_table)
 	AttrNumber	user_id = get_attnum(RelationGetRelid(audit_table), "user_id");
 	ListCell   *lc;
 
-	if (audit_table->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-				 errmsg("audit table \"%s\" is not permanent", name),
-				 errdetail("A crash would empty it, and leave the accounts deleted."),
-				 errhint("Run ALTER TABLE %s SET LOGGED.",
-						 sd_qualified_name(RelationGetRelid(audit_table)))));
+	foreach(lc, find_all_inheritors(RelationGetRelid(audit_table), NoLock,
+									NULL))
+	{
+		if (get_rel_persistence(lfirst_oid(lc)) != RELPERSISTENCE_PERMANENT)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+					 errmsg("audit table \"%s\" is not permanent",
+							sd_table_name(lfirst_oid(lc))),
+					 errdetail("A crash would empty it, and leave the accounts deleted."),
+					 errhint("Run ALTER TABLE %s SET LOGGED.",
+							 sd_qualified_name(lfirst_oid(lc)))));
+	}
 
 	foreach(lc, RelationGetFKeyList(audit_table))
 	{

@@ -215,33 +215,12 @@ choose_batch_size(Run *run, bool *whole)
 static Account *
 pick_accounts(Run *run, Cursor *cursor, int64 limit, int *naccounts)
 {
-	DeletionPlan *plan = run->plan;
 	Datum		values[] = {Int64GetDatum(limit),
 		TimestampTzGetDatum(run->started_at), TimestampTzGetDatum(cursor->due),
 	cursor->key};
-	Account    *accounts;
-	int64	   *deleted;
 
-	*naccounts = sd_execute(&plan->pick, SPI_OK_SELECT, values,
-							cursor->valid ? NULL : "  nn", NULL);
-	accounts = palloc0(sizeof(Account) * Max(*naccounts, 1));
-	deleted = palloc_extended(sizeof(int64) * plan->nsteps * Max(*naccounts, 1),
-							  MCXT_ALLOC_HUGE);
-
-	for (int i = 0; i < *naccounts; i++)
-	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	tupdesc = SPI_tuptable->tupdesc;
-		bool		is_null;
-
-		accounts[i].key = datumCopy(SPI_getbinval(tuple, tupdesc, 1, &is_null),
-									plan->key_typbyval, plan->key_typlen);
-		accounts[i].due = DatumGetTimestampTz(SPI_getbinval(tuple, tupdesc, 2,
-															&is_null));
-		accounts[i].deleted = deleted + (int64) i * plan->nsteps;
-	}
-	SPI_freetuptable(SPI_tuptable);
-	return accounts;
+	return sd_pick_accounts(run, &run->plan->pick, values,
+							cursor->valid ? NULL : "  nn", naccounts);
 }
 
 /* Let the next pick begin after an account, whose key is copied */

@@ -140,12 +140,17 @@ typedef struct DeletionPlan
 
 	/* statements, in the order of a batch */
 	PlanStatement pick;
+	PlanStatement pick_latest;
 	PlanStatement lock;
 	PlanStatement still_due;
 	List	   *blockers;		/* PlanBlocker * */
 	int			nsteps;			/* the account table is the last step */
 	PlanStep   *steps;
 	PlanStatement audit;
+
+	/* tables of which rows may go: partitions, children and cascades included */
+	List	   *reached;
+	Oid			cascade_back;	/* key by which other accounts may, or invalid */
 	List	   *statements;		/* PlanStatement *: all of these */
 } DeletionPlan;
 
@@ -250,6 +255,8 @@ extern bool sd_delete_batch(Run *run, Account *accounts, int naccounts,
 							bool whole);
 
 /* batch.c */
+extern Account *sd_pick_accounts(Run *run, PlanStatement *pick, Datum *values,
+								 const char *nulls, int *naccounts);
 extern void sd_prepare_batches(Run *run);
 extern bool sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 					   Failure **failure);

@@ -24,17 +24,17 @@
 #include <math.h>
 
 #include "miscadmin.h"
-#include "utils/palloc.h"
+#include "utils/timestamp.h"
 
 #include "scheduled_deletion.h"
 
 /* parts into which a chunk that fails is divided */
 #define SD_PARTS		4
 
-/* accounts tried alone before an error is taken to be everybody's */
+/* accounts tried alone, twice, before an error is taken to be everybody's */
 #define SD_SAMPLE_SIZE	16
 
-/* equal failures in a row, without any success, after which a run gives up */
+/* equal failures in a row after which that is asked of an account's error, too */
 #define SD_MAX_EQUAL_FAILURES	1000
 
 /* lock timeouts and the like after which a run does not look for single accounts */
@@ -75,6 +75,8 @@ sd_delete_batch(Run *run, Account *accounts, int naccounts, bool whole)
 	}
 
 	find_failures(run, batch, naccounts);
+	if (run->last_failure != NULL && may_be_everybodys(run->last_failure))
+		stop_if_all_fail(run, batch, naccounts, run->last_failure);
 	try_in_parts(run, batch, naccounts, true);
 	return true;
 }
@@ -90,36 +92,41 @@ may_be_everybodys(Failure *failure)
 }
 
 /*
- * End the run if a failure is everybody's: if accounts from all over those that
- * are pending fail alike when they are tried alone.
+ * End the run with a failure if it seems to be everybody's: if no account could
+ * be deleted so far, and of those that are tried alone here, from all over the
+ * batch and from the end of the queue, none can.  One that can is proof enough
+ * that the failure is not everybody's; another failure proves nothing.
  */
 static void
 stop_if_all_fail(Run *run, Account **accounts, int naccounts,
 				 Failure *failure)
 {
-	Account   **pending = palloc(sizeof(Account *) * Max(naccounts, 1));
-	int			npending = 0;
-	int			nsamples;
+	Datum		values[] = {Int64GetDatum(SD_SAMPLE_SIZE),
+	TimestampTzGetDatum(run->started_at)};
+	Account    *latest;
+	int			nlatest;
+	int			nsamples = Min(naccounts, SD_SAMPLE_SIZE);
+	Failure    *sample_failure;
 
-	for (int i = 0; i < naccounts; i++)
+	for (int i = 0; i < nsamples && !run->any_success; i++)
 	{
-		if (accounts[i]->state == SD_PENDING)
-			pending[npending++] = accounts[i];
+		int			sample = (int64) i * (naccounts - 1) / Max(nsamples - 1, 1);
+
+		(void) sd_attempt(run, &accounts[sample], 1, false, &sample_failure);
 	}
-	if (npending == 0)
+	if (run->any_success)
 		return;
 
-	nsamples = Min(npending, SD_SAMPLE_SIZE);
-	for (int i = 0; i < nsamples; i++)
+	latest = sd_pick_accounts(run, &run->plan->pick_latest, values, NULL,
+							  &nlatest);
+	for (int i = 0; i < nlatest && !run->any_success; i++)
 	{
-		int			sample = (int64) i * (npending - 1) / Max(nsamples - 1, 1);
-		Failure    *sample_failure;
+		Account    *account = &latest[i];
 
-		if (sd_attempt(run, &pending[sample], 1, false, &sample_failure) ||
-			!sd_same_failure(sample_failure, failure))
-			return;
+		(void) sd_attempt(run, &account, 1, false, &sample_failure);
 	}
-	sd_throw_failure(failure);
+	if (!run->any_success)
+		sd_throw_failure(failure);
 }
 
 /* Go through accounts in chunks, in trial, and charge those that fail alone */
@@ -134,8 +141,9 @@ find_failures(Run *run, Account **accounts, int naccounts)
 		try_in_parts(run, accounts + start, length, false);
 		run->searched += length;
 
-		if (run->equal_failures >= SD_SAMPLE_SIZE &&
-			may_be_everybodys(run->last_failure))
+		if (run->last_failure != NULL &&
+			run->equal_failures >= (may_be_everybodys(run->last_failure) ?
+									SD_SAMPLE_SIZE : SD_MAX_EQUAL_FAILURES))
 			stop_if_all_fail(run, accounts + start + length,
 							 naccounts - start - length, run->last_failure);
 	}
@@ -173,11 +181,6 @@ try_in_parts(Run *run, Account **accounts, int naccounts, bool keep)
 	if (naccounts == 1)
 	{
 		charge(run, accounts[0], failure);
-
-		/* each of those that are to be kept has passed a trial */
-		if (keep && run->equal_failures >= SD_SAMPLE_SIZE &&
-			may_be_everybodys(failure))
-			sd_throw_failure(failure);
 		return;
 	}
 	if (failure->kind == SD_MOMENT_FAILURE &&
@@ -203,8 +206,8 @@ put_off(Account **accounts, int naccounts)
 }
 
 /*
- * An account failed alone: put it off if that was bad luck, else it failed.  A
- * long row of equal failures, while nobody was deleted, ends the run.
+ * An account failed alone: put it off if that was bad luck, else it failed.
+ * Counts how many failed alike in a row.
  */
 static void
 charge(Run *run, Account *account, Failure *failure)
@@ -227,6 +230,5 @@ charge(Run *run, Account *account, Failure *failure)
 		run->equal_failures = 0;
 		MemoryContextSwitchTo(caller_context);
 	}
-	if (++run->equal_failures >= SD_MAX_EQUAL_FAILURES && !run->any_success)
-		sd_throw_failure(failure);
+	run->equal_failures++;
 }
