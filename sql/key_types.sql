@@ -63,7 +63,7 @@ SELECT * FROM try('shade', 'shade', false, 'red', 'blue');
 SELECT * FROM try('color', 'shade', false, 'red', 'blue');
 -- in the collation of the key, whatever that of the column
 CREATE COLLATION ignore_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
-SELECT * FROM try('text COLLATE ignore_case', 'text', true, 'one', 'two');
+SELECT * FROM try('text COLLATE ignore_case', 'text COLLATE ignore_case', true, 'one', 'two');
 SELECT * FROM try('text', 'text COLLATE ignore_case', false, 'one', 'ONE');
 SELECT * FROM try('name', 'text COLLATE ignore_case', false, 'one', 'ONE');
 SELECT * FROM try('text COLLATE "POSIX"', 'text COLLATE "C"', true, 'one', 'ONE');

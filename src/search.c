@@ -31,7 +31,7 @@
 /* parts into which a chunk that fails is divided */
 #define SD_PARTS		4
 
-/* accounts tried alone, twice, before an error is taken to be everybody's */
+/* of the batch, and of those due last: tried alone before an error is everybody's */
 #define SD_SAMPLE_SIZE	16
 
 /* equal failures in a row after which that is asked of an account's error, too */
