@@ -140,7 +140,7 @@ sd_throw_failure(const Failure *failure)
 			 errmsg("deletion run stopped: %s", failure->message),
 			 failure->kind == SD_RUN_FAILURE ?
 			 errdetail("Nothing was changed.") :
-			 errdetail("Every account that was tried fails in this way; nothing was changed."),
+			 errdetail("None of the accounts that were tried can be deleted; nothing was changed."),
 			 failure->kind != SD_RUN_FAILURE ?
 			 errhint("The error's own text may quote personal data and is not repeated here; to see it, %s by hand, in a transaction that is rolled back.",
 					 failure->while_auditing ? "insert such a row" :
