@@ -51,9 +51,9 @@ static void make_step(DeletionPlan *plan, DeletionStep *definition,
 static void make_audit_statement(DeletionPlan *plan, Relation rel);
 static bool can_keep_rows(Relation rel);
 static void make_blockers(DeletionPlan *plan);
-static List *blocking_keys(Relation target);
+static List *blocking_keys(DeletionPlan *plan, Relation target);
 static void find_reached_tables(DeletionPlan *plan);
-static void follow_cascades(DeletionPlan *plan, Oid table);
+static void follow_cascades(DeletionPlan *plan, Oid table, List *accounts);
 static bool fires(Trigger *trigger);
 static bool user_code_may_delete(DeletionPlan *plan);
 static bool stops_surely(DeletionPlan *plan, Oid table, Oid target);
@@ -331,7 +331,7 @@ make_blockers(DeletionPlan *plan)
 			Relation	target = table_open(lfirst_oid(lc), NoLock);
 			ListCell   *key;
 
-			foreach(key, blocking_keys(target))
+			foreach(key, blocking_keys(plan, target))
 			{
 				for (int j = 0; j < step->ncolumns; j++)
 					make_blocker(plan, lfirst_oid(key), target,
@@ -345,11 +345,11 @@ make_blockers(DeletionPlan *plan)
 
 /*
  * The constraints whose triggers raise an error when a referenced row of the
- * table is deleted.  Read from the triggers: what is disabled or not enforced
- * has none that fires.
+ * table is deleted, as far as a query can tell whom they stop.  Read from the
+ * triggers: what is disabled or not enforced has none that fires.
  */
 static List *
-blocking_keys(Relation target)
+blocking_keys(DeletionPlan *plan, Relation target)
 {
 	TriggerDesc *trigdesc = target->trigdesc;
 	List	   *result = NIL;
@@ -360,7 +360,9 @@ blocking_keys(Relation target)
 
 		if ((trigger->tgfoid == F_RI_FKEY_NOACTION_DEL ||
 			 trigger->tgfoid == F_RI_FKEY_RESTRICT_DEL) &&
-			fires(trigger))
+			fires(trigger) &&
+			stops_surely(plan, trigger->tgconstrrelid,
+						 RelationGetRelid(target)))
 			result = lappend_oid(result, trigger->tgconstraint);
 	}
 	return result;
@@ -374,6 +376,9 @@ blocking_keys(Relation target)
 static void
 find_reached_tables(DeletionPlan *plan)
 {
+	List	   *accounts = find_all_inheritors(plan->policy->account_table,
+											   AccessShareLock, NULL);
+
 	for (int i = 0; i < plan->nsteps; i++)
 		plan->reached = list_concat_unique_oid(plan->reached,
 											   find_all_inheritors(plan->steps[i].table,
@@ -382,16 +387,14 @@ find_reached_tables(DeletionPlan *plan)
 
 	/* the list grows while it is gone through */
 	for (int i = 0; i < list_length(plan->reached); i++)
-		follow_cascades(plan, list_nth_oid(plan->reached, i));
+		follow_cascades(plan, list_nth_oid(plan->reached, i), accounts);
 }
 
 /* Add the tables of which rows go with those of the table */
 static void
-follow_cascades(DeletionPlan *plan, Oid table)
+follow_cascades(DeletionPlan *plan, Oid table, List *accounts)
 {
 	Relation	rel = table_open(table, AccessShareLock);
-	List	   *accounts = find_all_inheritors(plan->policy->account_table,
-											   AccessShareLock, NULL);
 
 	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
 	{
@@ -531,7 +534,8 @@ make_blocker(DeletionPlan *plan, Oid constraint, Relation target,
 							   NULL, NULL, NULL, NULL);
 	ReleaseSysCache(tuple);
 
-	if (!is_root || !stops_surely(plan, table, RelationGetRelid(target)))
+	/* the key of the whole partitioned table speaks for those of its partitions */
+	if (!is_root)
 		return;
 
 	referencing = table_open(table, AccessShareLock);

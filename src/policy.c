@@ -24,6 +24,7 @@
 #include "scheduled_deletion.h"
 
 /* The schema that scheduled_deletion was designed on */
+#define BUILT_IN_POLICY	"built-in"
 #define ACCOUNT_TABLE	"profiles"
 #define KEY_COLUMN		"id"
 #define AUDIT_TABLE		"audit_log"
@@ -67,11 +68,11 @@ sd_load_policy(Oid schema, const char *name)
 	DeletionPolicy *policy = read_policy(schema, name, &none);
 
 	if (policy == NULL && none &&
-		(name == NULL || strcmp(name, SD_BUILT_IN_POLICY) == 0))
+		(name == NULL || strcmp(name, BUILT_IN_POLICY) == 0))
 	{
 		if (!register_built_in_policy(schema))
 			throw_no_policy();
-		policy = read_policy(schema, SD_BUILT_IN_POLICY, &none);
+		policy = read_policy(schema, BUILT_IN_POLICY, &none);
 	}
 	if (policy == NULL)
 		ereport(ERROR,
@@ -221,7 +222,7 @@ register_built_in_policy(Oid schema)
 	 * INSERT INTO deletion_policy (...) VALUES ($1, ...) ON CONFLICT DO
 	 * NOTHING
 	 */
-	values[0] = CStringGetTextDatum(SD_BUILT_IN_POLICY);
+	values[0] = CStringGetTextDatum(BUILT_IN_POLICY);
 	values[1] = ObjectIdGetDatum(account_table);
 	values[2] = CStringGetTextDatum(sd_qualified_name(account_table));
 	values[3] = ObjectIdGetDatum(audit_table);
@@ -280,7 +281,7 @@ find_built_in_table(Oid account_table, const char *role, const char *name,
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("%s \"%s\" of deletion policy \"%s\" does not exist",
-						role, name, SD_BUILT_IN_POLICY),
+						role, name, BUILT_IN_POLICY),
 				 errdetail("The built-in policy looks for all its tables in schema \"%s\", where \"%s\" is; the README lists them.",
 						   get_namespace_name(schema), ACCOUNT_TABLE),
 				 errhint("%s", hint != NULL ? hint : "Create it.")));

@@ -30,8 +30,6 @@
 
 #include "compat.h"
 
-#define SD_BUILT_IN_POLICY	"built-in"
-
 #define SD_MIN_BATCH_SIZE		1
 #define SD_DEFAULT_BATCH_SIZE	10000
 #define SD_MAX_BATCH_SIZE		1000000
