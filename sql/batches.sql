@@ -31,6 +31,18 @@ INSERT INTO invoices VALUES (account('a'));
 SELECT * FROM told(process_scheduled_deletions(max_accounts => 2)) WHERE key <> 'total_records_deleted';
 SELECT * FROM whole_accounts;
 
+-- accounts that a key stops leave no subtransaction behind, though each is a batch
+SELECT count(add_account('blocked ' || n, '2020-01-01')) FROM generate_series(1, 300) n;
+INSERT INTO invoices SELECT account('blocked ' || n) FROM generate_series(1, 300) n;
+SELECT add_account('good', '2020-01-02');
+BEGIN;
+SELECT * FROM told(process_scheduled_deletions(max_accounts => 1)) WHERE key <> 'total_records_deleted';
+-- the subtransactions of this transaction, as an exported snapshot lists them
+SELECT substring(pg_read_file('pg_snapshots/' || pg_export_snapshot()) FROM 'sxcnt:(\d+)')::int <= 2 AS few_subtransactions;
+COMMIT;
+DELETE FROM invoices WHERE user_id <> account('a');
+DELETE FROM profiles WHERE email LIKE 'blocked%';
+
 -- a run in one transaction keeps its subtransactions few, however small the batches
 SET scheduled_deletion.batch_size = 1;
 -- (one that is kept has its mark on the audit rows it wrote)

@@ -90,6 +90,27 @@ SET LOCAL ROLE regress_sd_job;
 SELECT errors.* FROM process_scheduled_deletions() r, LATERAL (SELECT e ->> 'error' FROM jsonb_array_elements(r -> 'errors') e) AS errors;
 ROLLBACK;
 DROP TABLE invoices;
+BEGIN;
+CREATE SCHEMA billing;
+CREATE TABLE billing.invoices (user_id uuid REFERENCES profiles);
+INSERT INTO billing.invoices VALUES (account('one'));
+GRANT SELECT ON billing.invoices TO regress_sd_job;
+SET LOCAL ROLE regress_sd_job;
+SELECT e ->> 'error' AS error FROM process_scheduled_deletions() r, jsonb_array_elements(r -> 'errors') e;
+ROLLBACK;
+BEGIN;
+SET LOCAL client_min_messages = warning;
+DROP TABLE check_ins CASCADE;
+CREATE TABLE check_ins (id int, user_id uuid REFERENCES profiles) PARTITION BY LIST (id);
+CREATE TABLE check_ins_1 PARTITION OF check_ins (PRIMARY KEY (id)) FOR VALUES IN (1);
+CREATE TABLE attachments (check_in_id int REFERENCES check_ins_1);
+INSERT INTO check_ins VALUES (1, account('one'));
+INSERT INTO attachments VALUES (1);
+GRANT SELECT, DELETE ON check_ins TO regress_sd_job;
+GRANT SELECT ON attachments TO regress_sd_job;
+SET LOCAL ROLE regress_sd_job;
+SELECT e ->> 'error' AS error FROM process_scheduled_deletions() r, jsonb_array_elements(r -> 'errors') e;
+ROLLBACK;
 
 -- triggers run with the job's rights, not with the extension's
 CREATE FUNCTION who() RETURNS trigger LANGUAGE plpgsql AS

@@ -6,6 +6,18 @@
 \set ECHO all
 -- tables come and go here: nothing may depend on them
 DROP VIEW whole_accounts, broken_promises;
+-- the hint of a missing table
+CREATE FUNCTION hint() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    hint text;
+BEGIN
+    PERFORM process_scheduled_deletions();
+    RETURN NULL;
+EXCEPTION WHEN undefined_table THEN
+    GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+    RETURN hint;
+END
+$$;
 SELECT add_account('due');
 
 -- arguments
@@ -41,18 +53,7 @@ ROLLBACK;
 -- the hint is the whole statement
 BEGIN;
 DROP TABLE audit_log;
-DO $$
-DECLARE
-    hint text;
-BEGIN
-    BEGIN
-        PERFORM process_scheduled_deletions();
-    EXCEPTION WHEN undefined_table THEN
-        GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
-    END;
-    EXECUTE hint;
-END
-$$;
+SELECT hint() \gexec
 SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted;
 SELECT count(*) FROM audit_log WHERE id IS NOT NULL AND created_at IS NOT NULL;
 ROLLBACK;
@@ -125,18 +126,7 @@ BEGIN; DROP TABLE audit_log; SELECT process_scheduled_deletions(); ROLLBACK;  --
 BEGIN; SET LOCAL client_min_messages = warning; DROP TABLE profiles CASCADE; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN;
 DROP TABLE audit_log;
-DO $$
-DECLARE
-    hint text;
-BEGIN
-    BEGIN
-        PERFORM process_scheduled_deletions();
-    EXCEPTION WHEN undefined_table THEN
-        GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
-    END;
-    EXECUTE regexp_replace(hint, '^[^:]*: ', '');
-END
-$$;
+SELECT regexp_replace(hint(), '^[^:]*: ', '') \gexec
 SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted;
 ROLLBACK;
 -- a policy that is disabled, or not the only one
