@@ -9,18 +9,26 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" scheduled_de
 
 MODULE_big = $(EXTENSION)
 OBJS = \
+	src/audit.o \
 	src/batch.o \
+	src/call.o \
+	src/describe.o \
+	src/discover.o \
 	src/failure.o \
-	src/ledger.o \
+	src/names.o \
+	src/order.o \
 	src/plan.o \
 	src/policy.o \
 	src/preflight.o \
+	src/register.o \
 	src/report.o \
 	src/resolve.o \
+	src/rows.o \
 	src/run.o \
 	src/scheduled_deletion.o \
 	src/search.o \
-	src/spi_util.o
+	src/spi_util.o \
+	src/statement.o
 PGFILEDESC = "scheduled_deletion - delete accounts and their rows on schedule"
 PG_CPPFLAGS = -DSCHEDULED_DELETION_VERSION='"$(EXTVERSION)"'
 SHLIB_LINK = -lm

@@ -9,11 +9,16 @@
  *				someone else has locked are skipped, not waited for
  *	holds		(accounts under a hold are to be dropped here, by a statement with
  *				a snapshot of its own)
- *	blockers	accounts that a foreign key outside the plan stops are dropped
- *	steps		their rows are deleted, table by table and column by column
- *	account		and the accounts themselves, if they are due still
+ *	collect		the rows that others refer to are read, link by link, until no
+ *				new ones are found; the keys of all are the parameters of what
+ *				follows
+ *	blockers	accounts that a foreign key stops are dropped; then, since rows of
+ *				theirs may have let others go, the rows are collected anew
+ *	steps		the rows are deleted, set to null, or counted, stage by stage, and
+ *				with their stage the accounts themselves, if they are due still
  *	audit		one audit row is written for each
- *	prove		no row was kept, and deferred constraints hold
+ *	prove		no row was kept, those collected are those deleted, and deferred
+ *				constraints hold
  *
  * Locking the accounts first is what makes the rest safe: whoever inserts a row
  * that references one takes FOR KEY SHARE on it, so has either committed, and
@@ -21,8 +26,12 @@
  * fails.  The row locks are held until the transaction ends, or until the
  * subtransaction is rolled back; then everything begins anew from "lock".
  *
+ * Rows of a step are not locked when they are collected, as long as no cascade
+ * leads from them to accounts.  One that has been given to somebody else when it
+ * is to be deleted stays; then its children must, too, so the attempt fails.
+ *
  * Rows are counted as they stream by, each given to its account by the btree
- * comparison of its key; none is kept.
+ * comparison of its key; only those that others refer to are kept.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -46,80 +55,115 @@
 typedef struct Attempt
 {
 	Run		   *run;
-	Account   **accounts;		/* those still in it, sorted by key */
+	Account   **accounts;		/* those still in it */
 	int			naccounts;
-	ArrayType  *keys;			/* theirs */
+	RowSet	  **sets;			/* by step: its rows; NULL if none refer to them */
+	MemoryContext context;		/* of the accounts' set, and all else */
+	MemoryContext rows_context; /* of the other sets */
+	int		   *seen;			/* by link: rows that it leads to, and that were
+								 * asked for rows that lead to them */
 	const char *doing;			/* what is being done now ... */
 	Oid			table;			/* ... to which table, if to one */
 } Attempt;
 
-/* What to do with a row, once it is known whose it is */
-typedef void (*AccountRow) (Account *account, TupleTableSlot *slot, void *arg);
+/* What to do with a row that a statement returns */
+typedef void (*RowHandler) (Attempt *attempt, TupleTableSlot *slot, void *arg);
 
-/* A receiver of rows whose first column is a key */
-typedef struct AccountReceiver
+typedef struct RowReceiver
 {
 	DestReceiver pub;
 	Attempt    *attempt;
-	KeyMatch   *match;			/* of that column */
-	AccountRow	row;
+	RowHandler	handler;
 	void	   *arg;			/* passed to it */
-	Account    *last;			/* found for the row before; rows come in runs */
 	MemoryContext row_context;	/* reset for each row */
-} AccountReceiver;
+} RowReceiver;
+
+/* Rows of a step that a link has just led to */
+typedef struct Collected
+{
+	PlanLink   *link;
+	List	   *rows;			/* Row * */
+} Collected;
 
 static bool attempt_body(void *arg);
 static void check_session_is_unchanged(Run *run);
 static void set_doing(Attempt *attempt, const char *doing, Oid table);
 static void lock_accounts(Attempt *attempt);
-static void drop_blocked_accounts(Attempt *attempt);
-static void delete_rows(Attempt *attempt);
+static void collect_rows(Attempt *attempt);
+static bool collect_from(Attempt *attempt, PlanStep *step);
+static bool drop_blocked_accounts(Attempt *attempt);
+static void execute_steps(Attempt *attempt);
+static void execute_deletes(Attempt *attempt, PlanStage *stage);
+static void execute_counts(Attempt *attempt, PlanStep *step);
+static bool has_rows(Attempt *attempt, PlanLink *link);
 static bool accounts_are_gone(Attempt *attempt);
 static bool rows_are_gone(Attempt *attempt);
+static void check_collected_are_gone(Attempt *attempt);
+pg_noreturn static void throw_changed_rows(PlanStep *step);
 static bool fail_found(Attempt *attempt, Oid constraint, Oid table);
 static void tally(Attempt *attempt);
 static void take_pending(Attempt *attempt, Account **accounts, int naccounts);
-static int	compare_accounts(const void *a, const void *b, void *arg);
-static void for_each_row(Attempt *attempt, PlanStatement *statement,
-						 int expected, KeyMatch *match, AccountRow row,
-						 void *arg);
+static Datum *bind(Run *run, Attempt *attempt, PlanStatement *statement,
+				   Datum *caller_values, PlanLink *collected);
+static uint64 for_each_row(Attempt *attempt, PlanStatement *statement,
+						   int expected, PlanLink *collected,
+						 RowHandler handler, void *arg);
 static bool receive_row(TupleTableSlot *slot, DestReceiver *self);
-static Account *find_account(AccountReceiver *receiver, Datum value);
-static void mark_locked(Account *account, TupleTableSlot *slot, void *arg);
-static void mark_found(Account *account, TupleTableSlot *slot, void *arg);
-static void count_row(Account *account, TupleTableSlot *slot, void *arg);
+static Row *row_of_link(Attempt *attempt, PlanLink *link, TupleTableSlot *slot,
+						int column);
+static Row *must_be_there(Row *row);
+static void locked_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
+static void found_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
+static void collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
+static void counted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
+static void deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
+static void mark_deleted(Attempt *attempt, PlanStep *step,
+						 TupleTableSlot *slot, int column);
 static bool check_constraints_now(void *arg);
 
 /*
  * Ask a statement that returns keys and due times for accounts, which are
- * pending, and belong to the current memory context.
+ * pending, and belong to the current memory context.  The values are those that
+ * the caller has to give.
  */
 Account *
 sd_pick_accounts(Run *run, PlanStatement *pick, Datum *values,
 				 const char *nulls, int *naccounts)
 {
 	DeletionPlan *plan = run->plan;
-	Account    *accounts;
-	int64	   *deleted;
+	int			nkeys = plan->key->ncolumns;
+	int			nvalues = plan->account->nvalues;
+	int			nsteps = list_length(plan->steps);
+	int			n = sd_execute(pick, SPI_OK_SELECT,
+							   bind(run, NULL, pick, values, NULL), nulls, NULL);
+	Account    *accounts = palloc0(sizeof(Account) * Max(n, 1));
+	int64	   *rows = palloc_extended(sizeof(int64) * nsteps * Max(n, 1),
+									   MCXT_ALLOC_HUGE);
 
-	*naccounts = sd_execute(pick, SPI_OK_SELECT, values, nulls, NULL);
-	accounts = palloc0(sizeof(Account) * Max(*naccounts, 1));
-	deleted = palloc_extended(sizeof(int64) * plan->nsteps * Max(*naccounts, 1),
-							  MCXT_ALLOC_HUGE);
-
-	for (int i = 0; i < *naccounts; i++)
+	for (int i = 0; i < n; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
 		TupleDesc	tupdesc = SPI_tuptable->tupdesc;
+		Account    *account = &accounts[i];
 		bool		is_null;
 
-		accounts[i].key = datumCopy(SPI_getbinval(tuple, tupdesc, 1, &is_null),
-									plan->key_typbyval, plan->key_typlen);
-		accounts[i].due = DatumGetTimestampTz(SPI_getbinval(tuple, tupdesc, 2,
-															&is_null));
-		accounts[i].deleted = deleted + (int64) i * plan->nsteps;
+		account->key = palloc(sizeof(Datum) * nvalues);
+		account->nulls = palloc(sizeof(bool) * nvalues);
+		memset(account->nulls, true, sizeof(bool) * nvalues);
+		for (int j = 0; j < nkeys; j++)
+		{
+			KeyColumn  *column = &plan->key->columns[j];
+			Datum		value = SPI_getbinval(tuple, tupdesc, j + 1,
+											  &account->nulls[j]);
+
+			account->key[j] = datumCopy(value, column->typbyval,
+										column->typlen);
+		}
+		account->due = SPI_getbinval(tuple, tupdesc, nkeys + 1, &is_null);
+		account->rows = rows + (int64) i * nsteps;
 	}
 	SPI_freetuptable(SPI_tuptable);
+	*naccounts = n;
 	return accounts;
 }
 
@@ -138,15 +182,19 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 		   Failure **failure)
 {
 	MemoryContext caller_context = CurrentMemoryContext;
-	MemoryContext attempt_context;
 	Attempt		attempt = {.run = run};
 	ErrorData  *error;
 	bool		done;
 
-	attempt_context = AllocSetContextCreate(run->batch_context,
+	attempt.context = AllocSetContextCreate(run->batch_context,
 											"scheduled_deletion attempt",
 											ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(attempt_context);
+	attempt.rows_context = AllocSetContextCreate(attempt.context,
+												 "scheduled_deletion rows",
+												 ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(attempt.context);
+	attempt.sets = palloc0(sizeof(RowSet *) * list_length(run->plan->steps));
+	attempt.seen = palloc(sizeof(int) * run->plan->nlinks);
 
 	/* after each round, at least one account fewer is pending */
 	do
@@ -178,7 +226,7 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 	}
 
 	MemoryContextSwitchTo(caller_context);
-	MemoryContextDelete(attempt_context);
+	MemoryContextDelete(attempt.context);
 	return error == NULL;
 }
 
@@ -186,16 +234,19 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 void
 sd_prepare_batches(Run *run)
 {
-	PlanStatement deferrable = {.query =
-		"SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable LIMIT 1"
-	};
+	PlanStatement deferrable = {0};
 
+	initStringInfo(&deferrable.query);
+	appendStringInfoString(&deferrable.query,
+						   "SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable LIMIT 1");
 	sd_prepare(&deferrable);
 	run->can_defer = sd_execute(&deferrable, SPI_OK_SELECT, NULL, NULL,
 								NULL) > 0;
 
 	/* it checks what is pending, too */
-	run->check_deferred.query = "SET CONSTRAINTS ALL IMMEDIATE";
+	initStringInfo(&run->check_deferred.query);
+	appendStringInfoString(&run->check_deferred.query,
+						   "SET CONSTRAINTS ALL IMMEDIATE");
 	sd_prepare(&run->check_deferred);
 
 	run->user_id = GetUserId();
@@ -238,11 +289,13 @@ attempt_body(void *arg)
 	ErrorData  *error;
 
 	lock_accounts(attempt);
-	drop_blocked_accounts(attempt);
+	do
+		collect_rows(attempt);
+	while (drop_blocked_accounts(attempt));
 	if (attempt->naccounts == 0)
 		return false;
 
-	delete_rows(attempt);
+	execute_steps(attempt);
 	if (!accounts_are_gone(attempt))
 		return false;
 
@@ -252,6 +305,7 @@ attempt_body(void *arg)
 
 	if (!rows_are_gone(attempt))
 		return false;
+	check_collected_are_gone(attempt);
 	set_doing(attempt,
 			  "checking that role and session_replication_role are as they were",
 			  InvalidOid);
@@ -293,78 +347,218 @@ static void
 lock_accounts(Attempt *attempt)
 {
 	DeletionPlan *plan = attempt->run->plan;
-	KeyMatch   *match = &plan->steps[plan->nsteps - 1].columns[0].match;
-	Attempt		missing = *attempt;
+	Account   **accounts = attempt->accounts;
+	int			naccounts = attempt->naccounts;
+	Account   **missing = palloc(sizeof(Account *) * naccounts);
+	int			nmissing = 0;
 
 	set_doing(attempt, "locking rows of", plan->policy->account_table);
-	for_each_row(attempt, &plan->lock, SPI_OK_SELECT, match, mark_locked,
-				 NULL);
+	for_each_row(attempt, &plan->lock, SPI_OK_SELECT, NULL, locked_row, NULL);
 
-	missing.accounts = palloc(sizeof(Account *) * attempt->naccounts);
-	missing.naccounts = 0;
-	for (int i = 0; i < attempt->naccounts; i++)
+	for (int i = 0; i < naccounts; i++)
 	{
-		if (!attempt->accounts[i]->found)
-			missing.accounts[missing.naccounts++] = attempt->accounts[i];
+		if (!accounts[i]->found)
+			missing[nmissing++] = accounts[i];
 	}
-	if (missing.naccounts == 0)
-		return;
-
-	missing.keys = sd_key_array(plan, missing.accounts, missing.naccounts);
-	for_each_row(&missing, &plan->still_due, SPI_OK_SELECT, match, mark_found,
-				 NULL);
-	for (int i = 0; i < missing.naccounts; i++)
-		missing.accounts[i]->state = missing.accounts[i]->found ?
-			SD_SKIPPED : SD_GONE;
-	take_pending(attempt, attempt->accounts, attempt->naccounts);
+	if (nmissing > 0)
+	{
+		take_pending(attempt, missing, nmissing);
+		for_each_row(attempt, &plan->still_due, SPI_OK_SELECT, NULL, found_row,
+					 plan->self);
+		for (int i = 0; i < nmissing; i++)
+			missing[i]->state = missing[i]->found ? SD_SKIPPED : SD_GONE;
+	}
+	take_pending(attempt, accounts, naccounts);
 }
 
 /*
- * Drop the accounts that a foreign key outside the plan stops: told before
- * anything is deleted, they cost no attempt.
+ * Collect the rows to be deleted that others refer to, from the accounts
+ * outwards, until no link leads to a new one.
  */
 static void
+collect_rows(Attempt *attempt)
+{
+	DeletionPlan *plan = attempt->run->plan;
+	MemoryContext caller_context = MemoryContextSwitchTo(attempt->rows_context);
+	bool		found;
+	ListCell   *lc;
+
+	MemoryContextReset(attempt->rows_context);
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+
+		if (step != plan->account && step->keys != NIL)
+			attempt->sets[step->number] = sd_make_rows(step);
+	}
+	memset(attempt->seen, 0, sizeof(int) * plan->nlinks);
+
+	/* what is deleted last is what the others refer to */
+	do
+	{
+		found = false;
+		for (int i = list_length(plan->stages) - 1; i >= 0; i--)
+		{
+			PlanStage  *stage = list_nth(plan->stages, i);
+
+			foreach(lc, stage->steps)
+				found |= collect_from(attempt, lfirst(lc));
+		}
+	} while (found);
+	MemoryContextSwitchTo(caller_context);
+}
+
+/* Collect the rows of a step that lead to rows which are new; any? */
+static bool
+collect_from(Attempt *attempt, PlanStep *step)
+{
+	RowSet	   *set = attempt->sets[step->number];
+	bool		found = false;
+	ListCell   *lc;
+
+	if (set == NULL || step->action != SD_DELETE)
+		return false;
+
+	foreach(lc, step->links)
+	{
+		PlanLink   *link = lfirst(lc);
+		int			nrows = sd_count_rows(attempt->sets[link->key->step->number]);
+		Collected	collected = {.link = link};
+		ListCell   *cell;
+
+		if (attempt->seen[link->number] == nrows)
+			continue;
+		set_doing(attempt, "reading", step->table);
+		for_each_row(attempt, &link->collect, SPI_OK_SELECT, link,
+					 collected_row, &collected);
+		attempt->seen[link->number] = nrows;
+		foreach(cell, collected.rows)
+		{
+			sd_add_row(set, lfirst(cell));
+			found = true;
+		}
+		list_free(collected.rows);
+	}
+	return found;
+}
+
+/*
+ * Drop the accounts that a foreign key stops: told before anything is deleted,
+ * they cost no attempt.  True if there were any, and others are left.
+ */
+static bool
 drop_blocked_accounts(Attempt *attempt)
+{
+	bool		dropped = false;
+	ListCell   *lc;
+
+	foreach(lc, attempt->run->plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+		ListCell   *cell;
+
+		if (step->action != SD_BLOCK)
+			continue;
+		foreach(cell, step->links)
+		{
+			PlanLink   *link = lfirst(cell);
+
+			if (!link->is_asked || !has_rows(attempt, link))
+				continue;
+			set_doing(attempt, "reading", step->table);
+			for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL, found_row,
+						 link);
+			dropped |= fail_found(attempt, link->constraint, step->table);
+		}
+	}
+	if (dropped)
+		take_pending(attempt, attempt->accounts, attempt->naccounts);
+	return dropped && attempt->naccounts > 0;
+}
+
+/* Execute the plan, stage by stage, counting the rows of each account */
+static void
+execute_steps(Attempt *attempt)
+{
+	DeletionPlan *plan = attempt->run->plan;
+	ListCell   *lc;
+
+	for (int i = 0; i < attempt->naccounts; i++)
+		memset(attempt->accounts[i]->rows, 0,
+			   sizeof(int64) * list_length(plan->steps));
+
+	foreach(lc, plan->stages)
+	{
+		PlanStage  *stage = lfirst(lc);
+
+		if (stage->deletes != NIL)
+			execute_deletes(attempt, stage);
+		else
+			execute_counts(attempt, linitial(stage->steps));
+	}
+}
+
+/*
+ * Delete the rows of a stage.  A row that two links lead to goes with the first,
+ * and is counted for its account only.
+ */
+static void
+execute_deletes(Attempt *attempt, PlanStage *stage)
 {
 	ListCell   *lc;
 
-	foreach(lc, attempt->run->plan->blockers)
+	set_doing(attempt, "deleting from",
+			  ((PlanStep *) llast(stage->steps))->table);
+	foreach(lc, stage->deletes)
 	{
-		PlanBlocker *blocker = lfirst(lc);
+		PlanDelete *delete = lfirst(lc);
+		DeletePart *part = linitial(delete->parts);
 
-		if (attempt->naccounts == 0)
-			return;
-		set_doing(attempt, "reading", blocker->table);
-		for_each_row(attempt, &blocker->find, SPI_OK_SELECT,
-					 &blocker->column->match, mark_found, NULL);
-		if (fail_found(attempt, blocker->constraint, blocker->table))
-			take_pending(attempt, attempt->accounts, attempt->naccounts);
+		if (list_length(delete->parts) == 1 && list_length(part->links) == 1 &&
+			!has_rows(attempt, linitial(part->links)))
+			continue;
+		for_each_row(attempt, &delete->statement,
+					 list_length(delete->parts) > 1 ?
+					 SPI_OK_SELECT : SPI_OK_DELETE_RETURNING,
+					 NULL, deleted_row, delete);
 	}
 }
 
 /*
- * Delete the rows of the accounts, and the accounts, which is the last step.  A
- * row that two columns of a step lead to goes with the first, and is counted
- * for its account only.
+ * Count the rows of a step that stay; set them to null if the server does not
+ * do that by itself.
  */
 static void
-delete_rows(Attempt *attempt)
+execute_counts(Attempt *attempt, PlanStep *step)
 {
-	DeletionPlan *plan = attempt->run->plan;
+	ListCell   *lc;
 
-	for (int i = 0; i < attempt->naccounts; i++)
-		memset(attempt->accounts[i]->deleted, 0, sizeof(int64) * plan->nsteps);
-
-	for (int i = 0; i < plan->nsteps; i++)
+	foreach(lc, step->links)
 	{
-		PlanStep   *step = &plan->steps[i];
+		PlanLink   *link = lfirst(lc);
+		uint64		nrows;
 
-		set_doing(attempt, "deleting from", step->table);
-		for (int j = 0; j < step->ncolumns; j++)
-			for_each_row(attempt, &step->columns[j].delete,
-						 SPI_OK_DELETE_RETURNING, &step->columns[j].match,
-						 count_row, &i);
+		if (!has_rows(attempt, link))
+			continue;
+		set_doing(attempt, "reading", step->table);
+		nrows = for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL,
+							 counted_row, link);
+		if (nrows == 0 || step->action != SD_SET_NULL ||
+			OidIsValid(link->constraint))
+			continue;
+		set_doing(attempt, "updating", step->table);
+		if (sd_execute(&link->set_null, SPI_OK_UPDATE,
+					   bind(attempt->run, attempt, &link->set_null, NULL, NULL),
+					   NULL, NULL) != nrows)
+			throw_changed_rows(step);
 	}
+}
+
+/* Is there a row to which those of a link could lead? */
+static bool
+has_rows(Attempt *attempt, PlanLink *link)
+{
+	return sd_count_rows(attempt->sets[link->key->step->number]) > 0;
 }
 
 /* Was every account deleted that was claimed?  If not, those are FAILED. */
@@ -377,7 +571,7 @@ accounts_are_gone(Attempt *attempt)
 	{
 		Account    *account = attempt->accounts[i];
 
-		account->found = account->deleted[plan->nsteps - 1] != 1;
+		account->found = account->rows[plan->account->number] != 1;
 	}
 	return !fail_found(attempt, InvalidOid, plan->policy->account_table);
 }
@@ -389,25 +583,67 @@ accounts_are_gone(Attempt *attempt)
 static bool
 rows_are_gone(Attempt *attempt)
 {
-	DeletionPlan *plan = attempt->run->plan;
 	bool		result = true;
+	ListCell   *lc;
 
-	for (int i = 0; i < plan->nsteps - 1; i++)
+	foreach(lc, attempt->run->plan->steps)
 	{
-		PlanStep   *step = &plan->steps[i];
+		PlanStep   *step = lfirst(lc);
+		ListCell   *cell;
 
-		if (!step->can_keep_rows)
+		if (step->action != SD_DELETE || !step->can_keep_rows)
 			continue;
-		set_doing(attempt, "reading", step->table);
-		for (int j = 0; j < step->ncolumns; j++)
+		foreach(cell, step->links)
 		{
-			for_each_row(attempt, &step->columns[j].left, SPI_OK_SELECT,
-						 &step->columns[j].match, mark_found, NULL);
+			PlanLink   *link = lfirst(cell);
+
+			if (!has_rows(attempt, link))
+				continue;
+			set_doing(attempt, "reading", step->table);
+			for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL, found_row,
+						 link);
 			if (fail_found(attempt, InvalidOid, step->table))
 				result = false;
 		}
 	}
 	return result;
+}
+
+/*
+ * Were all rows deleted whose children were?  One that was given to somebody
+ * else in the meantime was not.
+ */
+static void
+check_collected_are_gone(Attempt *attempt)
+{
+	ListCell   *lc;
+
+	foreach(lc, attempt->run->plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+		RowSet	   *set = attempt->sets[step->number];
+
+		if (set == NULL || step == attempt->run->plan->account)
+			continue;
+		set_doing(attempt, "deleting from", step->table);
+		for (int i = 0; i < sd_count_rows(set); i++)
+		{
+			Row		   *row = sd_get_row(set, i);
+
+			if (!row->deleted && sd_has_key(row, linitial(step->keys)))
+				throw_changed_rows(step);
+		}
+	}
+}
+
+/* The rows of a step are not those any more that were read before */
+static void
+throw_changed_rows(PlanStep *step)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+			 errmsg("rows of table \"%s\" were changed meanwhile",
+					step->table_name)));
 }
 
 /*
@@ -447,8 +683,8 @@ tally(Attempt *attempt)
 	for (int i = 0; i < attempt->naccounts; i++)
 	{
 		attempt->accounts[i]->state = SD_DELETED;
-		for (int j = 0; j < run->plan->nsteps; j++)
-			run->deleted_records[j] += attempt->accounts[i]->deleted[j];
+		for (int j = 0; j < list_length(run->plan->steps); j++)
+			run->rows[j] += attempt->accounts[i]->rows[j];
 	}
 }
 
@@ -456,49 +692,86 @@ tally(Attempt *attempt)
 static void
 take_pending(Attempt *attempt, Account **accounts, int naccounts)
 {
-	DeletionPlan *plan = attempt->run->plan;
+	PlanStep   *step = attempt->run->plan->account;
 	Account   **pending = palloc(sizeof(Account *) * Max(naccounts, 1));
+	RowSet	   *set = sd_make_rows(step);
 
 	attempt->naccounts = 0;
 	for (int i = 0; i < naccounts; i++)
 	{
-		if (accounts[i]->state == SD_PENDING)
-			pending[attempt->naccounts++] = accounts[i];
+		Row		   *row;
+
+		if (accounts[i]->state != SD_PENDING)
+			continue;
+		pending[attempt->naccounts++] = accounts[i];
+		row = sd_make_row(set, accounts[i]);
+		memcpy(row->values, accounts[i]->key, sizeof(Datum) * step->nvalues);
+		memcpy(row->nulls, accounts[i]->nulls, sizeof(bool) * step->nvalues);
+		sd_add_row(set, row);
 	}
-	qsort_arg(pending, attempt->naccounts, sizeof(Account *),
-			  compare_accounts, plan);
 	attempt->accounts = pending;
-	attempt->keys = sd_key_array(plan, pending, attempt->naccounts);
-}
-
-static int
-compare_accounts(const void *a, const void *b, void *arg)
-{
-	DeletionPlan *plan = arg;
-
-	return DatumGetInt32(FunctionCall2Coll(&plan->key_compare,
-										   plan->key_collation,
-										   (*(Account *const *) a)->key,
-										   (*(Account *const *) b)->key));
+	attempt->sets[step->number] = set;
 }
 
 /*
- * Execute a statement for the accounts of the attempt, and call row() for each
- * row that it returns, with the account whose key is in its first column.
+ * The values of a statement's parameters: from the caller what it gives, in its
+ * order, and the keys of all rows in the attempt; of those to which "collected"
+ * leads, if it is given, only the ones that are new to it.
  */
-static void
-for_each_row(Attempt *attempt, PlanStatement *statement, int expected,
-			 KeyMatch *match, AccountRow row, void *arg)
+static Datum *
+bind(Run *run, Attempt *attempt, PlanStatement *statement,
+	 Datum *caller_values, PlanLink *collected)
 {
-	Datum		values[] = {PointerGetDatum(attempt->keys),
-	TimestampTzGetDatum(attempt->run->started_at)};
-	AccountReceiver receiver = {
+	Datum	   *values = palloc(sizeof(Datum) * Max(list_length(statement->params), 1));
+	ListCell   *lc;
+
+	foreach(lc, statement->params)
+	{
+		StatementParam *param = lfirst(lc);
+		Datum	   *value = &values[foreach_current_index(lc)];
+
+		switch (param->source)
+		{
+			case SD_PARAM_CALLER:
+				*value = *caller_values++;
+				break;
+			case SD_PARAM_CONSTANT:
+				*value = param->value;
+				break;
+			case SD_PARAM_CUTOFF:
+				*value = run->cutoff;
+				break;
+			case SD_PARAM_KEYS:
+				{
+					RowSet	   *set = attempt->sets[param->key->step->number];
+
+					*value = collected != NULL && param->key == collected->key ?
+						sd_new_key_array(set, param->key, param->column,
+										 attempt->seen[collected->number]) :
+						sd_key_array(set, param->key, param->column);
+					break;
+				}
+		}
+	}
+	return values;
+}
+
+/*
+ * Execute a statement for the accounts of the attempt, and call the handler for
+ * each row that it returns.  Answers how many there were.  Before, no account is
+ * "found".
+ */
+static uint64
+for_each_row(Attempt *attempt, PlanStatement *statement, int expected,
+			 PlanLink *collected, RowHandler handler, void *arg)
+{
+	RowReceiver receiver = {
 		.pub = *None_Receiver,
 		.attempt = attempt,
-		.match = match,
-		.row = row,
+		.handler = handler,
 		.arg = arg
 	};
+	uint64		nrows;
 
 	receiver.pub.receiveSlot = receive_row;
 	receiver.pub.mydest = DestTuplestore;	/* all that SPI asks: not DestSPI */
@@ -509,80 +782,199 @@ for_each_row(Attempt *attempt, PlanStatement *statement, int expected,
 	receiver.row_context = AllocSetContextCreate(CurrentMemoryContext,
 												 "scheduled_deletion row",
 												 ALLOCSET_SMALL_SIZES);
-	sd_execute(statement, expected, values, NULL, &receiver.pub);
+	nrows = sd_execute(statement, expected,
+					   bind(attempt->run, attempt, statement, NULL, collected),
+					   NULL, &receiver.pub);
 	MemoryContextDelete(receiver.row_context);
+	return nrows;
 }
 
-/* Give a row to its account */
+/* Give a row to its handler, in a memory context that is reset after it */
 static bool
 receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
-	AccountReceiver *receiver = (AccountReceiver *) self;
+	RowReceiver *receiver = (RowReceiver *) self;
 	MemoryContext caller_context = MemoryContextSwitchTo(receiver->row_context);
-	bool		is_null;
-	Datum		value = slot_getattr(slot, 1, &is_null);
 
-	receiver->last = find_account(receiver, value);
+	receiver->handler(receiver->attempt, slot, receiver->arg);
 	MemoryContextSwitchTo(caller_context);
 	MemoryContextReset(receiver->row_context);
-
-	receiver->row(receiver->last, slot, receiver->arg);
 	return true;
 }
 
-/* The account with the key that equals a value, which must be there */
-static Account *
-find_account(AccountReceiver *receiver, Datum value)
+/*
+ * The row to which the columns of a link lead, which begin with that one of the
+ * slot; NULL if there is none.
+ */
+static Row *
+row_of_link(Attempt *attempt, PlanLink *link, TupleTableSlot *slot, int column)
 {
-	Attempt    *attempt = receiver->attempt;
-	DeletionPlan *plan = attempt->run->plan;
-	int			low = 0;
-	int			high = attempt->naccounts - 1;
+	Datum	   *values = palloc(sizeof(Datum) * link->ncolumns);
 
-#define COMPARE(account) \
-	DatumGetInt32(FunctionCall2Coll(&receiver->match->compare, \
-									plan->key_collation, value, \
-									(account)->key))
-
-	if (receiver->last != NULL && COMPARE(receiver->last) == 0)
-		return receiver->last;
-
-	while (low <= high)
+	for (int i = 0; i < link->ncolumns; i++)
 	{
-		int			middle = low + (high - low) / 2;
-		int			result = COMPARE(attempt->accounts[middle]);
+		bool		is_null;
 
-		if (result == 0)
-			return attempt->accounts[middle];
-		if (result < 0)
-			high = middle - 1;
-		else
-			low = middle + 1;
+		values[i] = slot_getattr(slot, column + i, &is_null);
+		if (is_null)
+			return NULL;
 	}
-#undef COMPARE
-
-	elog(ERROR, "a statement touched a row of an account that is not in its batch");
+	return sd_find_row(attempt->sets[link->key->step->number], link->key,
+					   link->compare, values);
 }
 
-/* The account is locked: what was picked may have changed since */
-static void
-mark_locked(Account *account, TupleTableSlot *slot, void *arg)
+/* A row that a statement returned must belong to an account of the attempt */
+static Row *
+must_be_there(Row *row)
 {
+	if (row == NULL)
+		elog(ERROR, "a statement touched a row of an account that is not in its batch");
+	return row;
+}
+
+/* An account is locked: what was picked may have changed since */
+static void
+locked_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
+{
+	DeletionPlan *plan = attempt->run->plan;
+	Account    *account = must_be_there(row_of_link(attempt, plan->self, slot,
+													1))->account;
+	int			nvalues = plan->account->nvalues;
+	int			ndetails = list_length(plan->policy->audit_details);
+	MemoryContext caller_context;
 	bool		is_null;
+	ListCell   *lc;
 
+	caller_context = MemoryContextSwitchTo(attempt->context);
 	account->found = true;
-	account->due = DatumGetTimestampTz(slot_getattr(slot, 2, &is_null));
+	foreach(lc, plan->account->keys)
+	{
+		PlanKey    *key = lfirst(lc);
+
+		if (key == plan->key)
+			continue;
+		for (int i = 0; i < key->ncolumns; i++)
+		{
+			int			n = key->first_value + i;
+			Datum		value = slot_getattr(slot, n + 1, &account->nulls[n]);
+
+			if (!account->nulls[n])
+				account->key[n] = datumCopy(value, key->columns[i].typbyval,
+											key->columns[i].typlen);
+		}
+	}
+	account->due = slot_getattr(slot, nvalues + 1, &is_null);
+	account->details = palloc0(sizeof(Jsonb *) * Max(ndetails, 1));
+	for (int i = 0; i < ndetails; i++)
+	{
+		Datum		value = slot_getattr(slot, nvalues + 2 + i, &is_null);
+
+		if (!is_null)
+			account->details[i] = DatumGetJsonbPCopy(value);
+	}
+	MemoryContextSwitchTo(caller_context);
 }
 
+/* A row that leads to an account by a link was found */
 static void
-mark_found(Account *account, TupleTableSlot *slot, void *arg)
+found_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 {
-	account->found = true;
+	must_be_there(row_of_link(attempt, arg, slot, 1))->account->found = true;
 }
 
-/* A row of the step whose number arg points to */
+/* A row that others refer to, which may have been collected before */
 static void
-count_row(Account *account, TupleTableSlot *slot, void *arg)
+collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 {
-	account->deleted[*(int *) arg]++;
+	Collected  *collected = arg;
+	PlanLink   *link = collected->link;
+	PlanStep   *step = link->step;
+	RowSet	   *set = attempt->sets[step->number];
+	Row		   *row = sd_make_row(set, must_be_there(row_of_link(attempt, link,
+																  slot, 1))->account);
+	MemoryContext caller_context;
+	ListCell   *lc;
+
+	foreach(lc, step->keys)
+	{
+		PlanKey    *key = lfirst(lc);
+
+		for (int i = 0; i < key->ncolumns; i++)
+		{
+			bool		is_null;
+			Datum		value = slot_getattr(slot, link->ncolumns + 1 +
+											 key->first_value + i, &is_null);
+
+			sd_set_value(set, row, key, i, value, is_null);
+		}
+	}
+	if (sd_has_key(row, linitial(step->keys)) &&
+		sd_find_same_row(set, row->values) != NULL)
+		return;
+
+	caller_context = MemoryContextSwitchTo(attempt->rows_context);
+	collected->rows = lappend(collected->rows, row);
+	MemoryContextSwitchTo(caller_context);
+}
+
+/* A row of a step that leads to an account by a link */
+static void
+counted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
+{
+	PlanLink   *link = arg;
+
+	must_be_there(row_of_link(attempt, link, slot, 1))->account->rows[link->step->number]++;
+}
+
+/* A row that was deleted goes with the account to which its first link leads */
+static void
+deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
+{
+	PlanDelete *delete = arg;
+	DeletePart *part = linitial(delete->parts);
+	Row		   *row = NULL;
+	int			column;
+	bool		is_null;
+	ListCell   *lc;
+
+	if (list_length(delete->parts) > 1)
+		part = list_nth(delete->parts,
+						DatumGetInt32(slot_getattr(slot, 1, &is_null)));
+
+	column = part->first_column;
+	foreach(lc, part->links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (row == NULL)
+			row = row_of_link(attempt, link, slot, column);
+		column += link->ncolumns;
+	}
+	must_be_there(row)->account->rows[part->step->number]++;
+
+	if (part->step != attempt->run->plan->account &&
+		attempt->sets[part->step->number] != NULL)
+		mark_deleted(attempt, part->step, slot, column);
+}
+
+/* A row of a step was deleted that others may have referred to */
+static void
+mark_deleted(Attempt *attempt, PlanStep *step, TupleTableSlot *slot, int column)
+{
+	PlanKey    *key = linitial(step->keys);
+	Datum	   *values = palloc(sizeof(Datum) * key->ncolumns);
+	Row		   *row;
+
+	for (int i = 0; i < key->ncolumns; i++)
+	{
+		bool		is_null;
+
+		values[i] = slot_getattr(slot, column + i, &is_null);
+		if (is_null)
+			return;
+	}
+	row = sd_find_same_row(attempt->sets[step->number], values);
+	if (row == NULL)
+		throw_changed_rows(step);
+	row->deleted = true;
 }

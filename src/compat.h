@@ -27,6 +27,13 @@
 	object_aclcheck(NamespaceRelationId, oid, roleid, mode)
 #endif
 
+/* foreign keys over periods since 18 */
+#if PG_VERSION_NUM < 180000
+#define sd_is_period_key(form) false
+#else
+#define sd_is_period_key(form) ((form)->conperiod)
+#endif
+
 /* written before the declaration since 18 */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn pg_attribute_noreturn()

@@ -79,6 +79,25 @@ sd_failure_from_error(ErrorData *edata, const char *doing, Oid table)
 	return failure;
 }
 
+/*
+ * Why a policy could not run.  An error of our own is told as it is, with its
+ * hint; of others, as of an account's.
+ */
+Failure *
+sd_fatal_failure(ErrorData *edata)
+{
+	Failure    *failure = sd_failure_from_error(edata, "running the policy",
+												InvalidOid);
+
+	if (edata->domain != NULL && strcmp(edata->domain, TEXTDOMAIN) == 0)
+	{
+		failure->message = pstrdup(edata->message);
+		if (edata->hint != NULL)
+			failure->hint = pstrdup(edata->hint);
+	}
+	return failure;
+}
+
 /* The failure of an account that a foreign key of "table" stops */
 Failure *
 sd_blocked_failure(Oid constraint, Oid table)
@@ -115,6 +134,8 @@ sd_copy_failure(const Failure *failure)
 
 	*copy = *failure;
 	copy->message = pstrdup(failure->message);
+	if (failure->hint != NULL)
+		copy->hint = pstrdup(failure->hint);
 	if (failure->table_name != NULL)
 		copy->table_name = pstrdup(failure->table_name);
 	if (failure->constraint_name != NULL)

@@ -1,8 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * policy.c
- *	  Which policy a run follows: read from deletion_policy and deletion_step,
- *	  where the built-in one is registered by the first call that needs it.
+ *	  The policies that a run follows: read from deletion_policy and
+ *	  deletion_step, where the built-in one is registered by the first call that
+ *	  finds none at all.
  *
  * Both tables are read and written as their owner; nobody else needs a
  * privilege on them.
@@ -20,6 +21,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 #include "scheduled_deletion.h"
 
@@ -27,7 +29,7 @@
 #define BUILT_IN_POLICY	"built-in"
 #define ACCOUNT_TABLE	"profiles"
 #define KEY_COLUMN		"id"
-#define AUDIT_TABLE		"audit_log"
+#define DONE_COLUMN		"deleted_at"
 
 static const struct
 {
@@ -43,116 +45,122 @@ static const struct
 	{"user_consent", 1, {"user_id"}},
 };
 
-#define HOW_TO_ENABLE \
-	"Set its column \"enabled\" in table deletion_policy to true."
+/* Types of the columns that are written, in the order of PolicyColumn */
+static Oid	policy_types[] = {
+	TEXTOID, OIDOID, TEXTOID, NAMEARRAYOID, NAMEOID, INTERVALOID, NAMEOID,
+	OIDOID, TEXTOID, JSONBOID, NAMEARRAYOID, TEXTOID, TEXTOID, INTERVALOID,
+	BOOLOID
+};
 
-static DeletionPolicy *read_policy(Oid schema, const char *name, bool *none);
+/* and of StepColumn */
+static Oid	step_types[] = {
+	TEXTOID, OIDOID, TEXTOID, NAMEARRAYOID, TEXTOID, TEXTOID, BOOLOID, OIDOID,
+	TEXTOID, NAMEARRAYOID, JSONBOID
+};
+
+static List *read_policies(Oid schema, const char *name, bool all);
+static DeletionPolicy *read_policy(Oid schema, HeapTuple tuple,
+								   TupleDesc tupdesc);
 static void read_steps(DeletionPolicy *policy);
+static bool is_none_registered(Oid schema);
+static StepAction step_action(const char *action);
+static List *read_match(Jsonb *match);
 static bool register_built_in_policy(Oid schema);
 static Oid	find_built_in_table(Oid account_table, const char *role,
 								const char *name, const char *hint);
-static char *missing_audit_table_hint(Oid account_table);
-pg_noreturn static void throw_no_policy(void);
-static char *own_table(Oid schema, const char *name);
-static char *column_text(int row, int column);
-static Oid	column_oid(int row, int column);
+pg_noreturn static void throw_no_policy(Oid schema, const char *name);
+static Datum get_value(HeapTuple tuple, TupleDesc tupdesc, const char *column,
+					   bool *is_null);
+static char *get_text(HeapTuple tuple, TupleDesc tupdesc, const char *column);
+static Oid	get_oid(HeapTuple tuple, TupleDesc tupdesc, const char *column);
+static bool get_bool(HeapTuple tuple, TupleDesc tupdesc, const char *column);
+static List *get_names(HeapTuple tuple, TupleDesc tupdesc, const char *column);
 
 /*
- * The policy of that name, or, without a name, the one that is enabled.  Throws
- * an error if there is none, or more than one.
+ * The policy of that name, or, without a name, those that are enabled, or "all".
+ * Throws an error if there is none.
  */
-DeletionPolicy *
-sd_load_policy(Oid schema, const char *name)
+List *
+sd_load_policies(Oid schema, const char *name, bool all)
 {
-	bool		none;
-	DeletionPolicy *policy = read_policy(schema, name, &none);
+	List	   *policies = read_policies(schema, name, all);
+	ListCell   *lc;
 
-	if (policy == NULL && none &&
-		(name == NULL || strcmp(name, BUILT_IN_POLICY) == 0))
-	{
-		if (!register_built_in_policy(schema))
-			throw_no_policy();
-		policy = read_policy(schema, BUILT_IN_POLICY, &none);
-	}
-	if (policy == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 name != NULL ?
-				 errmsg("deletion policy \"%s\" does not exist", name) :
-				 errmsg("no deletion policy is enabled"),
-				 name != NULL ?
-				 errhint("Table deletion_policy in schema \"%s\" lists the policies.",
-						 get_namespace_name(schema)) :
-				 errhint("%s", HOW_TO_ENABLE)));
+	if (policies == NIL && is_none_registered(schema) &&
+		(name == NULL || strcmp(name, BUILT_IN_POLICY) == 0) &&
+		register_built_in_policy(schema))
+		policies = read_policies(schema, name, all);
+	if (policies == NIL)
+		throw_no_policy(schema, name);
 
-	read_steps(policy);
-	return policy;
+	foreach(lc, policies)
+		read_steps(lfirst(lc));
+	return policies;
 }
 
-/*
- * Read one policy without its steps; NULL if there is no such policy.  *none
- * tells whether that is so because not a single one is registered.
- */
-static DeletionPolicy *
-read_policy(Oid schema, const char *name, bool *none)
+/* Read policies without their steps, in the order of their names */
+static List *
+read_policies(Oid schema, const char *name, bool all)
 {
-	DeletionPolicy *policy;
-	uint64		npolicies;
-	Oid			argtypes[] = {TEXTOID};
-	Datum		values[1];
-	char		nulls[] = {name == NULL ? 'n' : ' '};
-	bool		is_null;
+	Oid			argtypes[] = {TEXTOID, BOOLOID};
+	Datum		values[] = {0, BoolGetDatum(all)};
+	char		nulls[] = {name == NULL ? 'n' : ' ', ' '};
+	List	   *policies = NIL;
+	uint64		n;
 
 	if (name != NULL)
 		values[0] = CStringGetTextDatum(name);
 
 	/*
 	 * SELECT ... FROM deletion_policy WHERE policy = $1, or, if that is null,
-	 * WHERE enabled
+	 * WHERE enabled or $2
 	 */
-	npolicies = sd_execute_as_owner(schema,
-									psprintf("SELECT policy, account_table::pg_catalog.oid,"
-											 " account_table_name, key_columns[1], due_column, done_column,"
-											 " audit_table::pg_catalog.oid, audit_table_name, enabled"
-											 " FROM %s"
-											 " WHERE policy OPERATOR(pg_catalog.=) $1"
-											 " OR ($1 IS NULL AND enabled)",
-											 own_table(schema, "deletion_policy")),
-									SPI_OK_SELECT, 1, argtypes, values, nulls);
+	n = sd_execute_as_owner(schema,
+							psprintf("SELECT policy, account_table::pg_catalog.oid,"
+									 " account_table_name, key_columns, due_column,"
+									 " grace, done_column,"
+									 " audit_table::pg_catalog.oid, audit_table_name,"
+									 " audit_columns, audit_details, blocking_keys,"
+									 " time_zone, enabled"
+									 " FROM %s"
+									 " WHERE policy OPERATOR(pg_catalog.=) $1"
+									 " OR ($1 IS NULL AND (enabled OR $2))"
+									 " ORDER BY policy",
+									 sd_own_table(schema, "deletion_policy")),
+							SPI_OK_SELECT, 2, argtypes, values, nulls);
+	for (uint64 i = 0; i < n; i++)
+		policies = lappend(policies, read_policy(schema, SPI_tuptable->vals[i],
+												 SPI_tuptable->tupdesc));
+	return policies;
+}
 
-	if (npolicies == 0)
-	{
-		*none = sd_execute_as_owner(schema,
-									psprintf("SELECT FROM %s",
-											 own_table(schema, "deletion_policy")),
-									SPI_OK_SELECT, 0, NULL, NULL, NULL) == 0;
-		return NULL;
-	}
-	*none = false;
+static DeletionPolicy *
+read_policy(Oid schema, HeapTuple tuple, TupleDesc tupdesc)
+{
+	DeletionPolicy *policy = palloc0(sizeof(DeletionPolicy));
+	Datum		value;
+	bool		is_null;
 
-	if (npolicies > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_AMBIGUOUS_PARAMETER),
-				 errmsg("more than one deletion policy is enabled"),
-				 errhint("Name one, as in process_scheduled_deletions('%s').",
-						 column_text(0, 1))));
-	if (!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
-									SPI_tuptable->tupdesc, 9, &is_null)))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("deletion policy \"%s\" is disabled", name),
-				 errhint("%s", HOW_TO_ENABLE)));
-
-	policy = palloc0(sizeof(DeletionPolicy));
 	policy->schema = schema;
-	policy->name = column_text(0, 1);
-	policy->account_table = column_oid(0, 2);
-	policy->account_table_name = column_text(0, 3);
-	policy->key_column = column_text(0, 4);
-	policy->due_column = column_text(0, 5);
-	policy->done_column = column_text(0, 6);
-	policy->audit_table = column_oid(0, 7);
-	policy->audit_table_name = column_text(0, 8);
+	policy->name = get_text(tuple, tupdesc, "policy");
+	policy->account_table = get_oid(tuple, tupdesc, "account_table");
+	policy->account_table_name = get_text(tuple, tupdesc, "account_table_name");
+	policy->key_columns = get_names(tuple, tupdesc, "key_columns");
+	policy->due_column = get_text(tuple, tupdesc, "due_column");
+	value = get_value(tuple, tupdesc, "grace", &is_null);
+	policy->grace = palloc(sizeof(Interval));
+	*policy->grace = *DatumGetIntervalP(value);
+	policy->done_column = get_text(tuple, tupdesc, "done_column");
+	policy->audit_table = get_oid(tuple, tupdesc, "audit_table");
+	policy->audit_table_name = get_text(tuple, tupdesc, "audit_table_name");
+	value = get_value(tuple, tupdesc, "audit_columns", &is_null);
+	policy->audit_columns = is_null ? NULL : DatumGetJsonbPCopy(value);
+	policy->audit_details = get_names(tuple, tupdesc, "audit_details");
+	policy->follow_blocking_keys =
+		strcmp(get_text(tuple, tupdesc, "blocking_keys"), "delete") == 0;
+	value = get_value(tuple, tupdesc, "time_zone", &is_null);
+	policy->time_zone = DatumGetTextPCopy(value);
+	policy->enabled = get_bool(tuple, tupdesc, "enabled");
 	return policy;
 }
 
@@ -162,33 +170,88 @@ read_steps(DeletionPolicy *policy)
 {
 	Oid			argtypes[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(policy->name)};
+	uint64		n;
 
 	/* SELECT ... FROM deletion_step WHERE policy = $1 ORDER BY position */
-	sd_execute_as_owner(policy->schema,
-						psprintf("SELECT step_table::pg_catalog.oid, step_table_name, columns"
-								 " FROM %s WHERE policy OPERATOR(pg_catalog.=) $1"
-								 " ORDER BY \"position\"",
-								 own_table(policy->schema, "deletion_step")),
-						SPI_OK_SELECT, 1, argtypes, values, NULL);
+	n = sd_execute_as_owner(policy->schema,
+							psprintf("SELECT step_table::pg_catalog.oid, step_table_name,"
+									 " columns, action, reason, after_account,"
+									 " via::pg_catalog.oid, via_name, via_columns, match"
+									 " FROM %s WHERE policy OPERATOR(pg_catalog.=) $1"
+									 " ORDER BY \"position\"",
+									 sd_own_table(policy->schema, "deletion_step")),
+							SPI_OK_SELECT, 1, argtypes, values, NULL);
 
-	for (uint64 i = 0; i < SPI_tuptable->numvals; i++)
+	for (uint64 i = 0; i < n; i++)
 	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	tupdesc = SPI_tuptable->tupdesc;
 		DeletionStep *step = palloc0(sizeof(DeletionStep));
+		Datum		match;
 		bool		is_null;
-		Datum		columns = SPI_getbinval(SPI_tuptable->vals[i],
-											SPI_tuptable->tupdesc, 3, &is_null);
-		Datum	   *names;
-		int			nnames;
 
-		step->table = column_oid(i, 1);
-		step->table_name = column_text(i, 2);
-		deconstruct_array(DatumGetArrayTypeP(columns), NAMEOID, NAMEDATALEN,
-						  false, TYPALIGN_CHAR, &names, NULL, &nnames);
-		for (int j = 0; j < nnames; j++)
-			step->columns = lappend(step->columns,
-									pstrdup(NameStr(*DatumGetName(names[j]))));
+		step->table = get_oid(tuple, tupdesc, "step_table");
+		step->table_name = get_text(tuple, tupdesc, "step_table_name");
+		step->columns = get_names(tuple, tupdesc, "columns");
+		step->action = step_action(get_text(tuple, tupdesc, "action"));
+		step->reason = get_text(tuple, tupdesc, "reason");
+		step->after_account = get_bool(tuple, tupdesc, "after_account");
+		step->via = get_oid(tuple, tupdesc, "via");
+		step->via_name = get_text(tuple, tupdesc, "via_name");
+		step->via_columns = get_names(tuple, tupdesc, "via_columns");
+		match = get_value(tuple, tupdesc, "match", &is_null);
+		if (!is_null)
+			step->match = read_match(DatumGetJsonbPCopy(match));
 		policy->steps = lappend(policy->steps, step);
 	}
+}
+
+static bool
+is_none_registered(Oid schema)
+{
+	return sd_execute_as_owner(schema,
+							   psprintf("SELECT FROM %s LIMIT 1",
+										sd_own_table(schema, "deletion_policy")),
+							   SPI_OK_SELECT, 0, NULL, NULL, NULL) == 0;
+}
+
+static StepAction
+step_action(const char *action)
+{
+	if (strcmp(action, "set null") == 0)
+		return SD_SET_NULL;
+	return strcmp(action, "keep") == 0 ? SD_KEEP : SD_DELETE;
+}
+
+/* The columns of an object, and what each has to be: a string as it is */
+static List *
+read_match(Jsonb *match)
+{
+	JsonbIterator *it = JsonbIteratorInit(&match->root);
+	JsonbValue	value;
+	JsonbIteratorToken token;
+	StepMatch  *column = NULL;
+	List	   *result = NIL;
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+		{
+			column = palloc0(sizeof(StepMatch));
+			column->column = pnstrdup(value.val.string.val,
+									  value.val.string.len);
+			result = lappend(result, column);
+		}
+		else if (token == WJB_VALUE && value.type == jbvString)
+			column->value = pnstrdup(value.val.string.val,
+									 value.val.string.len);
+		else if (token == WJB_VALUE && value.type == jbvNumeric)
+			column->value = DatumGetCString(DirectFunctionCall1(numeric_out,
+																NumericGetDatum(value.val.numeric)));
+		else if (token == WJB_VALUE && value.type == jbvBool)
+			column->value = pstrdup(value.val.boolean ? "true" : "false");
+	}
+	return result;
 }
 
 /*
@@ -201,66 +264,45 @@ read_steps(DeletionPolicy *policy)
 static bool
 register_built_in_policy(Oid schema)
 {
+	PolicyRow	policy = SD_NULL_ROW;
+	Oid			tables[lengthof(built_in_steps)];
 	Oid			account_table = sd_find_table(ACCOUNT_TABLE);
 	Oid			audit_table;
-	Oid			policy_types[] = {TEXTOID, OIDOID, TEXTOID, OIDOID, TEXTOID};
-	Oid			step_types[] = {TEXTOID, OIDOID, TEXTOID, INT4OID, NAMEARRAYOID};
-	Datum		values[5];
-	Oid			tables[lengthof(built_in_steps)];
 
 	if (!OidIsValid(account_table))
 		return false;
 
 	for (int i = 0; i < lengthof(built_in_steps); i++)
 		tables[i] = find_built_in_table(account_table, "step table",
-										built_in_steps[i].table_name, NULL);
+										built_in_steps[i].table_name,
+										"Create it.");
 	audit_table = find_built_in_table(account_table, "audit table",
-									  AUDIT_TABLE,
-									  missing_audit_table_hint(account_table));
+									  SD_AUDIT_TABLE,
+									  sd_create_audit_table(account_table,
+															list_make1(KEY_COLUMN)));
 
-	/*
-	 * INSERT INTO deletion_policy (...) VALUES ($1, ...) ON CONFLICT DO
-	 * NOTHING
-	 */
-	values[0] = CStringGetTextDatum(BUILT_IN_POLICY);
-	values[1] = ObjectIdGetDatum(account_table);
-	values[2] = CStringGetTextDatum(sd_qualified_name(account_table));
-	values[3] = ObjectIdGetDatum(audit_table);
-	values[4] = CStringGetTextDatum(sd_qualified_name(audit_table));
-	if (sd_execute_as_owner(schema,
-							psprintf("INSERT INTO %s (policy,"
-									 " account_table, account_table_name, key_columns,"
-									 " due_column, done_column,"
-									 " audit_table, audit_table_name)"
-									 " VALUES ($1, $2, $3, '{id}',"
-									 " 'deletion_scheduled_at', 'deleted_at', $4, $5)"
-									 " ON CONFLICT DO NOTHING",
-									 own_table(schema, "deletion_policy")),
-							SPI_OK_INSERT, lengthof(policy_types), policy_types, values, NULL) == 0)
+	sd_set_column(&policy, SD_POLICY, CStringGetTextDatum(BUILT_IN_POLICY));
+	sd_set_table(&policy, SD_ACCOUNT_TABLE, account_table);
+	sd_set_column(&policy, SD_KEY_COLUMNS,
+				  sd_name_array(list_make1(KEY_COLUMN)));
+	sd_set_column(&policy, SD_DONE_COLUMN,
+				  DirectFunctionCall1(namein, CStringGetDatum(DONE_COLUMN)));
+	sd_set_table(&policy, SD_AUDIT_TABLE_COLUMN, audit_table);
+	if (!sd_insert_policy(schema, &policy))
 		return true;
 
-	/* INSERT INTO deletion_step (...) VALUES ($1, $2, $3, $4, $5) */
 	for (int i = 0; i < lengthof(built_in_steps); i++)
 	{
-		Datum		columns[2];
+		PolicyRow	step = SD_NULL_ROW;
+		List	   *columns = NIL;
 
 		for (int j = 0; j < built_in_steps[i].ncolumns; j++)
-			columns[j] = DirectFunctionCall1(namein,
-											 CStringGetDatum(built_in_steps[i].columns[j]));
-
-		values[1] = ObjectIdGetDatum(tables[i]);
-		values[2] = CStringGetTextDatum(sd_qualified_name(tables[i]));
-		values[3] = Int32GetDatum(i + 1);
-		values[4] = PointerGetDatum(construct_array(columns,
-													built_in_steps[i].ncolumns,
-													NAMEOID, NAMEDATALEN,
-													false, TYPALIGN_CHAR));
-		sd_execute_as_owner(schema,
-							psprintf("INSERT INTO %s (policy, step_table,"
-									 " step_table_name, \"position\", columns)"
-									 " VALUES ($1, $2, $3, $4, $5)",
-									 own_table(schema, "deletion_step")),
-							SPI_OK_INSERT, lengthof(step_types), step_types, values, NULL);
+			columns = lappend(columns, pstrdup(built_in_steps[i].columns[j]));
+		sd_set_column(&step, SD_STEP_POLICY,
+					  CStringGetTextDatum(BUILT_IN_POLICY));
+		sd_set_table(&step, SD_STEP_TABLE, tables[i]);
+		sd_set_column(&step, SD_STEP_COLUMNS, sd_name_array(columns));
+		sd_insert_step(schema, &step);
 	}
 	return true;
 }
@@ -284,53 +326,163 @@ find_built_in_table(Oid account_table, const char *role, const char *name,
 						role, name, BUILT_IN_POLICY),
 				 errdetail("The built-in policy looks for all its tables in schema \"%s\", where \"%s\" is; the README lists them.",
 						   get_namespace_name(schema), ACCOUNT_TABLE),
-				 errhint("%s", hint != NULL ? hint : "Create it.")));
+				 errhint("%s", hint)));
 	return table;
 }
 
-/* The statement that makes the built-in audit table beside the account table */
-static char *
-missing_audit_table_hint(Oid account_table)
-{
-	AttrNumber	key = get_attnum(account_table, KEY_COLUMN);
-	Oid			key_type = get_atttype(account_table, key);
-	char	   *schema = get_namespace_name(get_rel_namespace(account_table));
-
-	return sd_create_audit_table(quote_qualified_identifier(schema, AUDIT_TABLE),
-								 OidIsValid(key_type) ? key_type : UUIDOID);
-}
-
 static void
-throw_no_policy(void)
+throw_no_policy(Oid schema, const char *name)
 {
+	const char *schema_name = get_namespace_name(schema);
+
+	if (name != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("deletion policy \"%s\" does not exist", name),
+				 errhint("Table deletion_policy in schema \"%s\" lists the policies.",
+						 schema_name)));
+	if (!is_none_registered(schema))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("no deletion policy is enabled"),
+				 errhint("Call alter_deletion_policy(…, enabled => true).")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("no deletion policy is registered"),
 			 errdetail("The built-in policy needs table \"%s\", which is in no schema of the search_path.",
 					   ACCOUNT_TABLE),
-			 errhint("Put the application's schema into the search_path of the first call.")));
+			 errhint("Register one, as in SELECT %s.add_deletion_policy('users', 'users', due_column => 'deleted_at', grace => '14 days');",
+					 quote_identifier(schema_name))));
 }
 
-/* The qualified and quoted name of one of the extension's tables */
-static char *
-own_table(Oid schema, const char *name)
+/* Give a row that is to be written a column */
+void
+sd_set_column(PolicyRow *row, int column, Datum value)
 {
-	return quote_qualified_identifier(get_namespace_name(schema), name);
+	row->values[column] = value;
+	row->nulls[column] = ' ';
 }
 
-/* A column of SPI_tuptable as text in memory of its own, NULL if it is null */
-static char *
-column_text(int row, int column)
+/* Give it a table, and its name, which is the next column */
+void
+sd_set_table(PolicyRow *row, int column, Oid table)
 {
-	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+	sd_set_column(row, column, ObjectIdGetDatum(table));
+	sd_set_column(row, column + 1,
+				  CStringGetTextDatum(sd_qualified_name(table)));
 }
 
+/* Write a policy, null being the default; false if there is one of that name */
+bool
+sd_insert_policy(Oid schema, PolicyRow *row)
+{
+	return sd_execute_as_owner(schema,
+							   psprintf("INSERT INTO %s (policy,"
+										" account_table, account_table_name, key_columns,"
+										" due_column, grace, done_column,"
+										" audit_table, audit_table_name, audit_columns, audit_details,"
+										" blocking_keys, time_zone, overdue_after, enabled)"
+										" VALUES ($1, $2, $3, $4,"
+										" coalesce($5, 'deletion_scheduled_at'), coalesce($6, '0'), $7,"
+										" $8, $9, $10, coalesce($11, '{}'),"
+										" coalesce($12, 'fail'), coalesce($13, 'UTC'),"
+										" coalesce($14, '1 day'), coalesce($15, true))"
+										" ON CONFLICT DO NOTHING",
+										sd_own_table(schema, "deletion_policy")),
+							   SPI_OK_INSERT, lengthof(policy_types),
+							   policy_types, row->values, row->nulls) > 0;
+}
+
+/*
+ * Change a policy, null being what it was, and no name that it has no done
+ * column; false if there is none of that name.
+ */
+bool
+sd_update_policy(Oid schema, PolicyRow *row)
+{
+	return sd_execute_as_owner(schema,
+							   psprintf("UPDATE %s SET"
+										" account_table = coalesce($2, account_table),"
+										" account_table_name = coalesce($3, account_table_name),"
+										" key_columns = coalesce($4, key_columns),"
+										" due_column = coalesce($5, due_column),"
+										" grace = coalesce($6, grace),"
+										" done_column = CASE WHEN $7 OPERATOR(pg_catalog.=) ''::pg_catalog.name"
+										" THEN NULL ELSE coalesce($7, done_column) END,"
+										" audit_table = coalesce($8, audit_table),"
+										" audit_table_name = coalesce($9, audit_table_name),"
+										" audit_columns = coalesce($10, audit_columns),"
+										" audit_details = coalesce($11, audit_details),"
+										" blocking_keys = coalesce($12, blocking_keys),"
+										" time_zone = coalesce($13, time_zone),"
+										" overdue_after = coalesce($14, overdue_after),"
+										" enabled = coalesce($15, enabled)"
+										" WHERE policy OPERATOR(pg_catalog.=) $1",
+										sd_own_table(schema, "deletion_policy")),
+							   SPI_OK_UPDATE, lengthof(policy_types),
+							   policy_types, row->values, row->nulls) > 0;
+}
+
+/* Write a step, as the last one of its policy; null is the default */
+void
+sd_insert_step(Oid schema, PolicyRow *row)
+{
+	/* two sessions must not take the same position */
+	(void) sd_execute_as_owner(schema,
+							   psprintf("SELECT FROM %s WHERE policy OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+										sd_own_table(schema, "deletion_policy")),
+							   SPI_OK_SELECT, 1, step_types, row->values, NULL);
+	(void) sd_execute_as_owner(schema,
+							   psprintf("INSERT INTO %s (policy,"
+										" step_table, step_table_name, columns, action, reason,"
+										" after_account, via, via_name, via_columns, match, \"position\")"
+										" SELECT $1, $2, $3, $4, coalesce($5, 'delete'), $6,"
+										" coalesce($7, false), $8, $9, $10, $11,"
+										" coalesce(pg_catalog.max(\"position\"), 0) OPERATOR(pg_catalog.+) 1"
+										" FROM %s WHERE policy OPERATOR(pg_catalog.=) $1",
+										sd_own_table(schema, "deletion_step"),
+										sd_own_table(schema, "deletion_step")),
+							   SPI_OK_INSERT, lengthof(step_types), step_types,
+							   row->values, row->nulls);
+}
+
+static Datum
+get_value(HeapTuple tuple, TupleDesc tupdesc, const char *column, bool *is_null)
+{
+	return SPI_getbinval(tuple, tupdesc, SPI_fnumber(tupdesc, column), is_null);
+}
+
+/* A column as text in memory of its own, NULL if it is null */
+static char *
+get_text(HeapTuple tuple, TupleDesc tupdesc, const char *column)
+{
+	return SPI_getvalue(tuple, tupdesc, SPI_fnumber(tupdesc, column));
+}
+
+/* InvalidOid if it is null */
 static Oid
-column_oid(int row, int column)
+get_oid(HeapTuple tuple, TupleDesc tupdesc, const char *column)
+{
+	bool		is_null;
+	Datum		value = get_value(tuple, tupdesc, column, &is_null);
+
+	return is_null ? InvalidOid : DatumGetObjectId(value);
+}
+
+static bool
+get_bool(HeapTuple tuple, TupleDesc tupdesc, const char *column)
 {
 	bool		is_null;
 
-	return DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[row],
-										  SPI_tuptable->tupdesc, column,
-										  &is_null));
+	return DatumGetBool(get_value(tuple, tupdesc, column, &is_null));
+}
+
+/* NIL if it is null */
+static List *
+get_names(HeapTuple tuple, TupleDesc tupdesc, const char *column)
+{
+	bool		is_null;
+	Datum		value = get_value(tuple, tupdesc, column, &is_null);
+
+	return is_null ? NIL : sd_names_of_array(DatumGetArrayTypeP(value));
 }

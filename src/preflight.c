@@ -29,6 +29,9 @@ typedef struct MissingPrivileges
 	StringInfoData grants;		/* GRANT SELECT, DELETE ON TABLE x TO y; ... */
 } MissingPrivileges;
 
+static void check_step_privileges(MissingPrivileges *missing,
+								  DeletionPlan *plan, PlanStep *step);
+static void check_update_privileges(MissingPrivileges *missing, PlanStep *step);
 static void check_table_privileges(MissingPrivileges *missing, Oid table,
 								   AclMode needed, const char *lockable);
 static void check_schema_privilege(MissingPrivileges *missing, Oid table);
@@ -36,7 +39,6 @@ static void add_missing(MissingPrivileges *missing, const char *privileges,
 						const char *kind, const char *name,
 						const char *quoted_name);
 static void check_row_security(Oid table);
-static void check_cascades(DeletionPlan *plan);
 
 /* Refuse a session in which rows cannot be deleted, or not with their checks */
 void
@@ -60,22 +62,15 @@ sd_check_session(void)
 void
 sd_check_tables(DeletionPlan *plan)
 {
-	Oid			account_table = plan->policy->account_table;
 	Oid			audit_table = plan->policy->audit_table;
 	MissingPrivileges missing;
+	ListCell   *lc;
 
 	initStringInfo(&missing.names);
 	initStringInfo(&missing.grants);
 
-	for (int i = 0; i < plan->nsteps; i++)
-	{
-		Oid			table = plan->steps[i].table;
-
-		check_schema_privilege(&missing, table);
-		check_table_privileges(&missing, table, ACL_SELECT | ACL_DELETE,
-							   table == account_table ?
-							   plan->policy->due_column : NULL);
-	}
+	foreach(lc, plan->steps)
+		check_step_privileges(&missing, plan, lfirst(lc));
 	check_schema_privilege(&missing, audit_table);
 	check_table_privileges(&missing, audit_table, ACL_INSERT, NULL);
 
@@ -88,10 +83,68 @@ sd_check_tables(DeletionPlan *plan)
 				 errdetail("Missing: %s.", missing.names.data),
 				 errhint("%s", missing.grants.data)));
 
-	for (int i = 0; i < plan->nsteps; i++)
-		check_row_security(plan->steps[i].table);
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+
+		if (step->action != SD_BLOCK)
+			check_row_security(step->table);
+	}
 	check_row_security(audit_table);
-	check_cascades(plan);
+}
+
+/*
+ * Note what is missing for a step.  One that blocks needs nothing: what may not
+ * be read shows when it is tried.
+ */
+static void
+check_step_privileges(MissingPrivileges *missing, DeletionPlan *plan,
+					  PlanStep *step)
+{
+	PlanLink   *link = step->links != NIL ? linitial(step->links) : NULL;
+
+	if (step->action == SD_BLOCK)
+		return;
+	check_schema_privilege(missing, step->table);
+	if (step == plan->account)
+		check_table_privileges(missing, step->table, ACL_SELECT | ACL_DELETE,
+							   plan->policy->due_column);
+	else if (step->action == SD_DELETE)
+		check_table_privileges(missing, step->table, ACL_SELECT | ACL_DELETE,
+							   step->lock_rows ? link->names[0] : NULL);
+	else
+		check_table_privileges(missing, step->table, ACL_SELECT, NULL);
+
+	if (step->action == SD_SET_NULL)
+		check_update_privileges(missing, step);
+}
+
+/* The columns that the policy sets to null may be updated */
+static void
+check_update_privileges(MissingPrivileges *missing, PlanStep *step)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	foreach(lc, step->links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		for (int i = 0; i < link->ncolumns && !OidIsValid(link->constraint); i++)
+		{
+			if (pg_class_aclcheck(step->table, GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
+				pg_attribute_aclcheck(step->table,
+									  get_attnum(step->table, link->names[i]),
+									  GetUserId(), ACL_UPDATE) != ACLCHECK_OK)
+				appendStringInfo(&buf, ", UPDATE (%s)",
+								 quote_identifier(link->names[i]));
+		}
+	}
+	if (buf.len > 0)
+		add_missing(missing, buf.data + strlen(", "), "table",
+					sd_table_name(step->table),
+					sd_qualified_name(step->table));
 }
 
 /*
@@ -178,21 +231,4 @@ check_row_security(Oid table)
 				 errdetail("Rows that it hides would survive their account."),
 				 errhint("Run as a role that is exempt, or run ALTER ROLE %s BYPASSRLS as a superuser.",
 						 quote_identifier(role))));
-}
-
-/*
- * Refuse a plan whose foreign keys' own actions lead back into the account table:
- * they would delete accounts that are not due, and write no audit row.
- */
-static void
-check_cascades(DeletionPlan *plan)
-{
-	if (OidIsValid(plan->cascade_back))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_FOREIGN_KEY),
-				 errmsg("foreign key \"%s\" of account table \"%s\" deletes other accounts",
-						get_constraint_name(plan->cascade_back),
-						sd_table_name(plan->policy->account_table)),
-				 errdetail("Its action ON DELETE CASCADE leads from the deletion of an account back to accounts that need not be due."),
-				 errhint("Give it the action SET NULL, or none.")));
 }

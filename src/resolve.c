@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * resolve.c
- *	  From names and OIDs to the tables, columns and operators of tonight's
+ *	  From names and OIDs to the tables, keys and operators of tonight's
  *	  catalog, with an error for each thing that is not there or not fit.
  *
- * Tables are opened with ROW EXCLUSIVE, what a DELETE takes; the lock is kept
- * until the transaction ends, so that what was found here stays true.  In the
- * messages, "role" is what a table is to the policy: "account table", "step
- * table" or "audit table".
+ * Tables are opened with a lock that the caller chooses: a run with ROW
+ * EXCLUSIVE, what a DELETE takes, kept until the transaction ends, so that what
+ * was found here stays true.  In the messages, "role" is what a table is to the
+ * policy: "account table", "step table" or "audit table".
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -20,6 +20,7 @@
 
 #include "access/genam.h"
 #include "access/nbtree.h"
+#include "access/relation.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
@@ -33,16 +34,27 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/ruleutils.h"
 
 #include "scheduled_deletion.h"
 
 pg_noreturn static void throw_dropped_table(DeletionPolicy *policy,
-											const char *role,
+											const char *role, Oid table,
 											const char *table_name);
-static void check_audit_columns(DeletionPlan *plan, Relation audit_table);
-static void check_audit_rows_stay(DeletionPlan *plan, Relation audit_table);
-static bool has_unique_index(Relation rel, Form_pg_attribute column,
-							 Oid opfamily);
+static bool has_unique_index(Relation rel, PlanKey *key);
+static PlanKey *find_equal_key(PlanStep *step, List *names, Oid opfamily,
+							   Oid member, Oid cast);
+static void add_primary_key(PlanStep *step);
+static PlanKey *make_key(PlanStep *step, Relation rel, List *names, Oid index,
+						 Oid member, Oid cast);
+static void operator_class(Form_pg_attribute attr, Oid index, Oid *opfamily,
+						   Oid *opcintype);
+static char *only_of_member(const char *value, Oid member);
+static bool match_columns(KeyColumn *key, Form_pg_attribute attr, Oid equals,
+						  PlanLink *link, int column);
+static char *comparable_value(KeyColumn *key, Form_pg_attribute attr,
+							  Oid left, Oid right);
+static Oid	lossless_cast(Oid key_type, Oid type);
 
 /*
  * The table of that name in the caller's search_path, or InvalidOid.  Never a
@@ -73,15 +85,19 @@ sd_find_table(const char *name)
  * Open a table of the policy, and lock it with all its partitions and
  * inheritance children.  table_name is what it was called when it was
  * registered.  The caller closes it, keeping the lock.
+ *
+ * What is erased must be there for every session and go with the transaction:
+ * so neither a temporary table nor a foreign one.
  */
 Relation
 sd_open_table(DeletionPolicy *policy, const char *role, Oid table,
-			  const char *table_name)
+			  const char *table_name, LOCKMODE lockmode)
 {
-	Relation	rel = try_table_open(table, RowExclusiveLock);
+	Relation	rel = try_relation_open(table, lockmode);
+	ListCell   *lc;
 
 	if (rel == NULL)
-		throw_dropped_table(policy, role, table_name);
+		throw_dropped_table(policy, role, table, table_name);
 
 	if (rel->rd_rel->relkind != RELKIND_RELATION &&
 		rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
@@ -90,16 +106,33 @@ sd_open_table(DeletionPolicy *policy, const char *role, Oid table,
 				 errmsg("%s \"%s\" of deletion policy \"%s\" is not a table",
 						role, sd_table_name(table), policy->name),
 				 errhint("Only ordinary and partitioned tables can be part of a deletion policy.")));
+	if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s \"%s\" of deletion policy \"%s\" is a temporary table",
+						role, sd_table_name(table), policy->name),
+				 errhint("Use a table that other sessions see, too.")));
 
-	list_free(find_all_inheritors(table, RowExclusiveLock, NULL));
+	foreach(lc, find_all_inheritors(table, lockmode, NULL))
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_FOREIGN_TABLE)
+			ereport(ERROR,
+					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					 errmsg("partition \"%s\" of %s \"%s\" of deletion policy \"%s\" is a foreign table",
+							sd_table_name(lfirst_oid(lc)), role,
+							sd_table_name(table), policy->name),
+					 errdetail("Another server can commit, or not, when this one does not, or does.")));
+	}
 	return rel;
 }
 
 /* The column of that name, which belongs to the relcache entry */
 Form_pg_attribute
-sd_column(Relation rel, const char *role, const char *column)
+sd_column(DeletionPolicy *policy, Relation rel, const char *role,
+		  const char *column)
 {
 	TupleDesc	tupdesc = RelationGetDescr(rel);
+	char	   *table_name = sd_table_name(RelationGetRelid(rel));
 
 	for (int i = 0; i < tupdesc->natts; i++)
 	{
@@ -111,51 +144,30 @@ sd_column(Relation rel, const char *role, const char *column)
 
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_COLUMN),
-			 errmsg("column \"%s\" of %s \"%s\" does not exist",
-					column, role, sd_table_name(RelationGetRelid(rel))),
-			 errhint("Add the column, or give it back its name.")));
+			 errmsg("column \"%s\" of %s \"%s\" of deletion policy \"%s\" does not exist",
+					column, role, table_name, policy->name),
+			 strcmp(role, "step table") == 0 ?
+			 errhint("If it was renamed, call remove_deletion_step(%s, %s), then add_deletion_step() with the new name.",
+					 quote_literal_cstr(policy->name),
+					 quote_literal_cstr(table_name)) :
+			 errhint("Give its name now to alter_deletion_policy(%s, …), or add the column.",
+					 quote_literal_cstr(policy->name))));
 	pg_unreachable();
 }
 
-/* Refuse a column that is not of exactly that type, or a domain over it */
-void
-sd_require_type(Relation rel, const char *role, Form_pg_attribute column,
-				Oid type)
-{
-	if (getBaseType(column->atttypid) != type)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("column \"%s\" of %s \"%s\" has type %s, not %s",
-						NameStr(column->attname), role,
-						sd_table_name(RelationGetRelid(rel)),
-						format_type_be(column->atttypid),
-						format_type_be(type)),
-				 errhint("Change the column's type to %s.",
-						 format_type_be(type))));
-}
-
 /*
- * Fill in what the plan has to know of the key: its type, which must have a
- * btree default operator class, and that it names one row for good.
+ * The key of the accounts, as the policy names its columns.  Each must be
+ * NOT NULL, and all together name one row for good.
  */
-void
-sd_resolve_key(DeletionPlan *plan, Relation account_table)
+PlanKey *
+sd_account_key(DeletionPlan *plan, Relation account_table)
 {
+	DeletionPolicy *policy = plan->policy;
 	const char *name = sd_table_name(RelationGetRelid(account_table));
-	Form_pg_attribute key = sd_column(account_table, "account table",
-									  plan->policy->key_column);
-	Oid			type = getBaseType(key->atttypid);
-	Oid			opclass = GetDefaultOpClass(type, BTREE_AM_OID);
-	Oid			output;
-	bool		is_varlena;
+	bool		is_not_null = true;
+	PlanKey    *key;
+	ListCell   *lc;
 
-	if (!OidIsValid(opclass) || type_is_rowtype(type))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("key column \"%s\" of account table \"%s\" has type %s, which cannot be a key",
-						NameStr(key->attname), name,
-						format_type_be(key->atttypid)),
-				 errhint("Use a type that can be sorted and is not composite.")));
 	if (account_table->rd_rel->relkind == RELKIND_RELATION &&
 		find_inheritance_children(RelationGetRelid(account_table),
 								  NoLock) != NIL)
@@ -164,202 +176,420 @@ sd_resolve_key(DeletionPlan *plan, Relation account_table)
 				 errmsg("account table \"%s\" has inheritance children", name),
 				 errdetail("Nothing keeps their keys from being the same as those of other accounts."),
 				 errhint("Use a partitioned table instead.")));
-	if (!key->attnotnull ||
-		!has_unique_index(account_table, key, get_opclass_family(opclass)))
+
+	foreach(lc, policy->key_columns)
+	{
+		Form_pg_attribute attr = sd_column(policy, account_table,
+										   "account table", lfirst(lc));
+		Oid			type = getBaseType(attr->atttypid);
+
+		if (!OidIsValid(GetDefaultOpClass(type, BTREE_AM_OID)) ||
+			type_is_rowtype(type))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("key column \"%s\" of account table \"%s\" has type %s, which cannot be a key",
+							NameStr(attr->attname), name,
+							format_type_be(attr->atttypid)),
+					 errhint("Use a type that can be sorted and is not composite.")));
+		is_not_null = is_not_null && attr->attnotnull;
+	}
+
+	key = make_key(plan->account, account_table, policy->key_columns,
+				   InvalidOid, InvalidOid, InvalidOid);
+	if (!is_not_null || !has_unique_index(account_table, key))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-				 errmsg("key column \"%s\" of account table \"%s\" does not name one row",
-						NameStr(key->attname), name),
-				 errhint("Make it the primary key, or NOT NULL with a unique constraint that is not deferrable.")));
-
-	plan->key_attnum = key->attnum;
-	plan->key_opfamily = get_opclass_family(opclass);
-	plan->key_opcintype = get_opclass_input_type(opclass);
-	plan->key_type = IsPolymorphicType(plan->key_opcintype) ?
-		type : plan->key_opcintype;
-	plan->key_array_type = get_array_type(plan->key_type);
-	if (!OidIsValid(plan->key_array_type))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("key column \"%s\" of account table \"%s\" has type %s, which has no array type",
-						NameStr(key->attname), name,
-						format_type_be(plan->key_type))));
-	get_typlenbyvalalign(plan->key_type, &plan->key_typlen,
-						 &plan->key_typbyval, &plan->key_typalign);
-	plan->key_collation = key->attcollation;
-	getTypeOutputInfo(plan->key_type, &output, &is_varlena);
-	fmgr_info(output, &plan->key_output);
-	plan->key_compare = sd_match_key(plan, account_table, key).compare;
+				 errmsg_plural("key column %s of account table \"%s\" does not name one row",
+							   "key columns %s of account table \"%s\" do not name one row",
+							   key->ncolumns,
+							   sd_name_list(policy->key_columns), name),
+				 errhint("Use the primary key, or columns that are NOT NULL and together have a unique constraint that is not deferrable.")));
+	return key;
 }
 
 /*
- * How a column is compared with the key: as its foreign key to the account
- * table does it, or else by the key's btree operator family.
+ * The key of a step that consists of those columns of "rel", which is the
+ * step's table or one of its partitions; made if there is none yet.  It is
+ * compared as "index" does it, if that is valid, or as the types' default is.
+ * With a "member" only the rows of that partition have it; with a "cast" its
+ * only column's values are cast to that type.
  */
-KeyMatch
-sd_match_key(DeletionPlan *plan, Relation rel, Form_pg_attribute column)
+PlanKey *
+sd_find_key(PlanStep *step, Relation rel, List *names, Oid index, Oid member,
+			Oid cast)
 {
-	Oid			type = getBaseType(column->atttypid);
-	KeyMatch	match = {0};
-	Oid			left = InvalidOid;
-	Oid			right = InvalidOid;
-	Oid			compare = InvalidOid;
-	ListCell   *lc;
+	Form_pg_attribute first = NULL;
+	TupleDesc	tupdesc = RelationGetDescr(rel);
+	Oid			opfamily;
+	Oid			opcintype;
+	PlanKey    *key;
 
-	foreach(lc, RelationGetFKeyList(rel))
-	{
-		ForeignKeyCacheInfo *fk = lfirst_node(ForeignKeyCacheInfo, lc);
-
-		if (fk->confrelid == plan->policy->account_table &&
-			fk->nkeys == 1 && fk->conkey[0] == column->attnum &&
-			fk->confkey[0] == plan->key_attnum)
-			match.equals = get_commutator(fk->conpfeqop[0]);
-	}
-
-	if (!OidIsValid(match.equals))
-	{
-		Oid			opclass = GetDefaultOpClass(type, BTREE_AM_OID);
-
-		if (OidIsValid(opclass))
-		{
-			match.equals = get_opfamily_member(plan->key_opfamily,
-											   get_opclass_input_type(opclass),
-											   plan->key_opcintype,
-											   BTEqualStrategyNumber);
-		}
-	}
-
-	if (OidIsValid(match.equals))
-	{
-		op_input_types(match.equals, &left, &right);
-		compare = get_opfamily_proc(plan->key_opfamily, left, right,
-									BTORDER_PROC);
-	}
-	if (!OidIsValid(compare) ||
-		(!IsPolymorphicType(right) &&
-		 !IsBinaryCoercible(plan->key_type, right)))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("column \"%s\" of step table \"%s\" has type %s, which cannot be compared with keys of type %s",
-						NameStr(column->attname),
-						sd_table_name(RelationGetRelid(rel)),
-						format_type_be(column->atttypid),
-						format_type_be(plan->key_type)),
-				 errhint("Give the column the type of the account table's key.")));
-
-	fmgr_info(compare, &match.compare);
-	return match;
-}
-
-/*
- * Refuse an audit table that cannot take a row for each deleted account, or
- * that would lose it again.
- */
-void
-sd_check_audit_table(DeletionPlan *plan, Relation audit_table)
-{
-	check_audit_columns(plan, audit_table);
-	check_audit_rows_stay(plan, audit_table);
-}
-
-/* The columns that are filled take what they are given, and others fill themselves */
-static void
-check_audit_columns(DeletionPlan *plan, Relation audit_table)
-{
-	const char *role = "audit table";
-	const char *name = sd_table_name(RelationGetRelid(audit_table));
-	TupleDesc	tupdesc = RelationGetDescr(audit_table);
-	Form_pg_attribute user_id = sd_column(audit_table, role, "user_id");
-	Form_pg_attribute action = sd_column(audit_table, role, "action");
-	Form_pg_attribute details = sd_column(audit_table, role, "details");
-	Form_pg_attribute performed_by = sd_column(audit_table, role,
-											   "performed_by");
-	Form_pg_attribute created_at = sd_column(audit_table, role, "created_at");
-
-	if (!IsBinaryCoercible(getBaseType(user_id->atttypid), plan->key_type))
-		sd_require_type(audit_table, role, user_id, plan->key_type);
-	if (getBaseType(action->atttypid) != VARCHAROID)
-		sd_require_type(audit_table, role, action, TEXTOID);
-	sd_require_type(audit_table, role, details, JSONBOID);
-	sd_require_type(audit_table, role, created_at, TIMESTAMPTZOID);
-
-	if (performed_by->attnotnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-				 errmsg("column \"performed_by\" of audit table \"%s\" is NOT NULL",
-						name),
-				 errdetail("A scheduled deletion is performed by nobody, and written as null."),
-				 errhint("Run ALTER TABLE %s ALTER COLUMN performed_by DROP NOT NULL.",
-						 sd_qualified_name(RelationGetRelid(audit_table)))));
+	if (step->keys == NIL)
+		add_primary_key(step);
 
 	for (int i = 0; i < tupdesc->natts; i++)
 	{
-		Form_pg_attribute attr = TupleDescAttr(tupdesc, i);
-
-		if (attr->attnotnull && !attr->attisdropped && !attr->atthasdef &&
-			attr->attidentity == '\0' &&
-			get_typdefault(attr->atttypid) == NULL &&
-			attr != user_id && attr != action &&
-			attr != details && attr != created_at)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-					 errmsg("column \"%s\" of audit table \"%s\" is NOT NULL and has no default",
-							NameStr(attr->attname), name),
-					 errhint("Give it a default, or drop NOT NULL.")));
+		if (namestrcmp(&TupleDescAttr(tupdesc, i)->attname,
+					   linitial(names)) == 0)
+			first = TupleDescAttr(tupdesc, i);
 	}
+	operator_class(first, index, &opfamily, &opcintype);
+	key = find_equal_key(step, names, opfamily, member, cast);
+	if (key == NULL)
+		key = make_key(step, rel, names, index, member, cast);
+	return key;
 }
 
-/* Neither a crash nor the deletion of its account takes an audit row away */
-static void
-check_audit_rows_stay(DeletionPlan *plan, Relation audit_table)
+/* The key of a step that has all of these properties, or NULL */
+static PlanKey *
+find_equal_key(PlanStep *step, List *names, Oid opfamily, Oid member, Oid cast)
 {
-	const char *name = sd_table_name(RelationGetRelid(audit_table));
-	AttrNumber	user_id = get_attnum(RelationGetRelid(audit_table), "user_id");
 	ListCell   *lc;
 
-	foreach(lc, find_all_inheritors(RelationGetRelid(audit_table), NoLock,
-									NULL))
+	foreach(lc, step->keys)
 	{
-		if (get_rel_persistence(lfirst_oid(lc)) != RELPERSISTENCE_PERMANENT)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-					 errmsg("audit table \"%s\" is not permanent",
-							sd_table_name(lfirst_oid(lc))),
-					 errdetail("A crash would empty it, and leave the accounts deleted."),
-					 errhint("Run ALTER TABLE %s SET LOGGED.",
-							 sd_qualified_name(lfirst_oid(lc)))));
-	}
+		PlanKey    *key = lfirst(lc);
+		bool		is_equal = key->member == member &&
+			key->ncolumns == list_length(names) &&
+			(OidIsValid(cast) ? key->columns[0].type == cast :
+			 key->columns[0].opfamily == opfamily);
 
-	foreach(lc, RelationGetFKeyList(audit_table))
-	{
-		ForeignKeyCacheInfo *fk = lfirst_node(ForeignKeyCacheInfo, lc);
-
-		for (int i = 0; i < fk->nkeys; i++)
-		{
-			if (fk->confrelid == plan->policy->account_table &&
-				fk->conkey[i] == user_id)
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_FOREIGN_KEY),
-						 errmsg("column \"user_id\" of audit table \"%s\" references the account table",
-								name),
-						 errdetail("An audit row could not outlive its account."),
-						 errhint("Drop constraint \"%s\".",
-								 get_constraint_name(fk->conoid))));
-		}
+		for (int i = 0; is_equal && i < key->ncolumns; i++)
+			is_equal = strcmp(key->columns[i].name, list_nth(names, i)) == 0;
+		if (is_equal)
+			return key;
 	}
+	return NULL;
 }
 
 /*
- * The statement that makes an audit table for accounts with keys of that type.
- * "name" is the table's, qualified and quoted.
+ * Let the primary key be the first key of a step: that tells its rows apart.
+ * Not where children that inherit may have the same values.
  */
-char *
-sd_create_audit_table(const char *name, Oid key_type)
+static void
+add_primary_key(PlanStep *step)
 {
-	const char *type = format_type_be(key_type);
+	Relation	rel = table_open(step->table, NoLock);
+	List	   *names = sd_primary_key_columns(rel);
 
-	return psprintf("CREATE TABLE %s (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id %s, action text NOT NULL, details jsonb, performed_by %s, created_at timestamptz NOT NULL DEFAULT now());",
-					name, type, type);
+	if (names != NIL &&
+		(rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ||
+		 find_inheritance_children(step->table, NoLock) == NIL))
+		(void) make_key(step, rel, names, rel->rd_pkindex,
+						InvalidOid, InvalidOid);
+	table_close(rel, NoLock);
+}
+
+/* The columns of a table's primary key, in its order; NIL if it has none */
+List *
+sd_primary_key_columns(Relation rel)
+{
+	List	   *names = NIL;
+	Oid			index;
+
+	(void) RelationGetIndexList(rel);	/* which finds it */
+	index = rel->rd_pkindex;
+	if (OidIsValid(index))
+	{
+		Relation	index_rel = index_open(index, AccessShareLock);
+
+		for (int i = 0; i < IndexRelationGetNumberOfKeyAttributes(index_rel); i++)
+			names = lappend(names, get_attname(RelationGetRelid(rel),
+											   index_rel->rd_index->indkey.values[i],
+											   false));
+		index_close(index_rel, NoLock);
+	}
+	return names;
+}
+
+/* Add a key to a step */
+static PlanKey *
+make_key(PlanStep *step, Relation rel, List *names, Oid index, Oid member,
+		 Oid cast)
+{
+	PlanKey    *key = palloc0(sizeof(PlanKey));
+	ListCell   *lc;
+
+	key->step = step;
+	key->member = member;
+	key->number = list_length(step->keys);
+	key->first_value = step->nvalues;
+	key->columns = palloc0(sizeof(KeyColumn) * list_length(names));
+
+	foreach(lc, names)
+	{
+		KeyColumn  *column = &key->columns[key->ncolumns++];
+		AttrNumber	attnum = get_attnum(RelationGetRelid(rel), lfirst(lc));
+		Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(rel), attnum - 1);
+		Oid			base_type = getBaseType(attr->atttypid);
+
+		operator_class(attr, index, &column->opfamily, &column->opcintype);
+		column->name = pstrdup(NameStr(attr->attname));
+		column->value = psprintf("t.%s", quote_identifier(column->name));
+		column->collation = attr->attcollation;
+		if (OidIsValid(cast))
+		{
+			Oid			opclass = GetDefaultOpClass(cast, BTREE_AM_OID);
+
+			column->type = column->opcintype = cast;
+			column->opfamily = get_opclass_family(opclass);
+			column->collation = get_typcollation(cast);
+		}
+		else
+			column->type = IsPolymorphicType(column->opcintype) ?
+				base_type : column->opcintype;
+		if (column->type != attr->atttypid)
+			column->value = psprintf("%s::%s", column->value,
+									 sd_type_name(column->type));
+		if (OidIsValid(member))
+			column->value = only_of_member(column->value, member);
+
+		column->array_type = get_array_type(column->type);
+		if (!OidIsValid(column->array_type))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("column \"%s\" of table \"%s\" has type %s, which has no array type",
+							column->name, sd_table_name(RelationGetRelid(rel)),
+							format_type_be(column->type)),
+					 errhint("Use a key of another type.")));
+		get_typlenbyvalalign(column->type, &column->typlen,
+							 &column->typbyval, &column->typalign);
+		fmgr_info(get_opfamily_proc(column->opfamily, column->opcintype,
+									column->opcintype, BTORDER_PROC),
+				  &column->compare);
+	}
+
+	step->keys = lappend(step->keys, key);
+	step->nvalues += key->ncolumns;
+	return key;
+}
+
+/* How an index compares a column, or without an index its type's default */
+static void
+operator_class(Form_pg_attribute attr, Oid index, Oid *opfamily,
+			   Oid *opcintype)
+{
+	Oid			opclass;
+
+	if (OidIsValid(index))
+	{
+		Relation	rel = index_open(index, AccessShareLock);
+		int			column = 0;
+
+		while (rel->rd_index->indkey.values[column] != attr->attnum)
+			column++;
+		*opfamily = rel->rd_opfamily[column];
+		*opcintype = rel->rd_opcintype[column];
+		index_close(rel, NoLock);
+		return;
+	}
+
+	opclass = GetDefaultOpClass(getBaseType(attr->atttypid), BTREE_AM_OID);
+	if (!OidIsValid(opclass))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of table \"%s\" has type %s, which cannot be sorted",
+						NameStr(attr->attname), sd_table_name(attr->attrelid),
+						format_type_be(attr->atttypid)),
+				 errhint("Use a key of another type.")));
+	*opfamily = get_opclass_family(opclass);
+	*opcintype = get_opclass_input_type(opclass);
+}
+
+/* A value that is null outside the rows of a partition, or of a parent alone */
+static char *
+only_of_member(const char *value, Oid member)
+{
+	StringInfoData buf;
+	List	   *tables = get_rel_relkind(member) == RELKIND_PARTITIONED_TABLE ?
+		find_all_inheritors(member, NoLock, NULL) : list_make1_oid(member);
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "CASE WHEN t.tableoid OPERATOR(pg_catalog.=) ANY ('{");
+	foreach(lc, tables)
+		appendStringInfo(&buf, "%s%u", foreach_current_index(lc) > 0 ? "," : "",
+						 lfirst_oid(lc));
+	appendStringInfo(&buf, "}'::pg_catalog.oid[]) THEN %s END", value);
+	return buf.data;
+}
+
+/*
+ * Are the columns of a key the whole of a unique index that is valid, immediate
+ * and full, and that tells their values apart as we do?
+ */
+static bool
+has_unique_index(Relation rel, PlanKey *key)
+{
+	bool		found = false;
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+		int			nmatched = 0;
+
+		for (int i = 0; i < form->indnkeyatts; i++)
+		{
+			for (int j = 0; j < key->ncolumns; j++)
+			{
+				if (form->indkey.values[i] == get_attnum(RelationGetRelid(rel),
+														 key->columns[j].name) &&
+					index->rd_opfamily[i] == key->columns[j].opfamily &&
+					index->rd_indcollation[i] == key->columns[j].collation)
+					nmatched++;
+			}
+		}
+		if (form->indisunique && form->indisvalid && form->indimmediate &&
+			form->indnkeyatts == key->ncolumns && nmatched == key->ncolumns &&
+			RelationGetIndexPredicate(index) == NIL)
+			found = true;
+		index_close(index, AccessShareLock);
+		if (found)
+			break;
+	}
+	return found;
+}
+
+/*
+ * Let columns of a step's table lead to a key: by the operators of the foreign
+ * key (column = referenced column) where it is one, or else by those of the
+ * key's operator families.  Where these have none for the two types, the key is
+ * cast to the column's type if no two keys can become the same by that.
+ */
+PlanLink *
+sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel, List *names,
+			 PlanKey *key, Oid constraint, Oid *fk_equals)
+{
+	PlanLink   *link = palloc0(sizeof(PlanLink));
+	int			n = list_length(names);
+	ListCell   *lc;
+
+	link->step = step;
+	link->number = plan->nlinks++;
+	link->key = key;
+	link->constraint = constraint;
+	link->names = palloc(sizeof(char *) * n);
+	link->values = palloc(sizeof(char *) * n);
+	link->types = palloc(sizeof(Oid) * n);
+	link->equals = palloc(sizeof(Oid) * n);
+	link->compare = palloc0(sizeof(FmgrInfo) * n);
+
+	foreach(lc, names)
+	{
+		int			i = foreach_current_index(lc);
+		Form_pg_attribute attr = sd_column(plan->policy, rel, "step table",
+										   lfirst(lc));
+		Oid			cast;
+
+		if (match_columns(&link->key->columns[i], attr,
+						  fk_equals != NULL ? fk_equals[i] : InvalidOid,
+						  link, i))
+			continue;
+		cast = lossless_cast(key->columns[i].type, getBaseType(attr->atttypid));
+		if (n == 1 && OidIsValid(cast))
+		{
+			Relation	target = table_open(key->step->table, NoLock);
+
+			link->key = sd_find_key(key->step, target,
+									list_make1(key->columns[0].name),
+									InvalidOid, key->member, cast);
+			table_close(target, NoLock);
+			if (match_columns(&link->key->columns[0], attr, InvalidOid, link, 0))
+				continue;
+		}
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of step table \"%s\" has type %s, which cannot be compared with keys of type %s",
+						NameStr(attr->attname),
+						sd_table_name(RelationGetRelid(rel)),
+						format_type_be(attr->atttypid),
+						format_type_be(key->columns[i].type)),
+				 errhint("Give the column the type of column \"%s\" of table \"%s\".",
+						 key->columns[i].name,
+						 sd_table_name(key->step->table))));
+	}
+	link->ncolumns = n;
+	return link;
+}
+
+/*
+ * Fill in how one column of a link is compared with its column of the key.
+ * False if there is no way.
+ */
+static bool
+match_columns(KeyColumn *key, Form_pg_attribute attr, Oid equals,
+			  PlanLink *link, int column)
+{
+	Oid			opclass = GetDefaultOpClass(getBaseType(attr->atttypid),
+											BTREE_AM_OID);
+	Oid			left;
+	Oid			right;
+	Oid			compare;
+
+	if (!OidIsValid(equals) && OidIsValid(opclass))
+		equals = get_opfamily_member(key->opfamily,
+									 get_opclass_input_type(opclass),
+									 key->opcintype, BTEqualStrategyNumber);
+	if (!OidIsValid(equals))
+		return false;
+	op_input_types(equals, &left, &right);
+	compare = get_opfamily_proc(key->opfamily, left, right, BTORDER_PROC);
+	if (!OidIsValid(compare) ||
+		(!IsPolymorphicType(right) && !IsBinaryCoercible(key->type, right)))
+		return false;
+
+	if (IsPolymorphicType(left))
+		left = getBaseType(attr->atttypid);
+	link->names[column] = pstrdup(NameStr(attr->attname));
+	link->values[column] = comparable_value(key, attr, left, right);
+	link->types[column] = left;
+	link->equals[column] = equals;
+	fmgr_info(compare, &link->compare[column]);
+	return true;
+}
+
+/*
+ * A column's value, cast to what the operator takes, so that it is compared, and
+ * returned, as one; but not where only the name of the type differs, which costs
+ * no index.  Where it makes a difference, it is compared in the collation of the
+ * key.
+ */
+static char *
+comparable_value(KeyColumn *key, Form_pg_attribute attr, Oid left, Oid right)
+{
+	char	   *value = psprintf("t.%s",
+								 quote_identifier(NameStr(attr->attname)));
+
+	if (attr->atttypid != left)
+		value = psprintf("%s::%s", value, sd_type_name(left));
+	if (OidIsValid(key->collation) && OidIsValid(attr->attcollation) &&
+		attr->attcollation != key->collation &&
+		(left == NAMEOID || right == NAMEOID ||
+		 !get_collation_isdeterministic(attr->attcollation) ||
+		 !get_collation_isdeterministic(key->collation)))
+		value = psprintf("(%s COLLATE %s)", value,
+						 generate_collation_name(key->collation));
+	return value;
+}
+
+/*
+ * The type to which keys can be cast so that they can be found in a column of
+ * "type", and no two keys become the same; InvalidOid if there is none.
+ */
+static Oid
+lossless_cast(Oid key_type, Oid type)
+{
+	bool		is_integer = key_type == INT2OID || key_type == INT4OID ||
+		key_type == INT8OID;
+
+	if (type == VARCHAROID)
+		type = TEXTOID;
+	if ((type == TEXTOID && (is_integer || key_type == UUIDOID)) ||
+		(type == NUMERICOID && is_integer))
+		return type;
+	return InvalidOid;
 }
 
 /*
@@ -367,60 +597,54 @@ sd_create_audit_table(const char *name, Oid key_type)
  * created in its place: an OID is never given to another table by guess.
  */
 static void
-throw_dropped_table(DeletionPolicy *policy, const char *role,
+throw_dropped_table(DeletionPolicy *policy, const char *role, Oid table,
 					const char *table_name)
 {
 	const char *schema = quote_identifier(get_namespace_name(policy->schema));
-	const char *table = quote_literal_cstr(table_name);
 	const char *name = quote_literal_cstr(policy->name);
+	const char *literal = quote_literal_cstr(table_name);
 	char	   *mend;
 
 	if (strcmp(role, "step table") == 0)
-		mend = psprintf("UPDATE %s.deletion_step SET step_table = %s WHERE policy = %s AND step_table_name = %s;",
-						schema, table, name, table);
-	else if (strcmp(role, "audit table") == 0)
-		mend = psprintf("%s UPDATE %s.deletion_policy SET audit_table = %s WHERE policy = %s;",
-						sd_create_audit_table(table_name, policy->key_type),
-						schema, table, name);
+		mend = psprintf("SELECT %s.remove_deletion_step(%s, %u);",
+						schema, name, table);
 	else
-		mend = psprintf("UPDATE %s.deletion_policy SET account_table = %s WHERE policy = %s;",
-						schema, table, name);
+		mend = psprintf("SELECT %s.alter_deletion_policy(%s, %s => %s);",
+						schema, name,
+						strcmp(role, "audit table") == 0 ?
+						"audit_table" : "account_table", literal);
 
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_TABLE),
 			 errmsg("%s \"%s\" of deletion policy \"%s\" does not exist any more",
 					role, table_name, policy->name),
-			 errhint("Create it anew and point the policy to it, as the extension's owner: %s",
-					 mend)));
+			 strcmp(role, "step table") == 0 ?
+			 errhint("Take the step out of the policy: %s", mend) :
+			 strcmp(role, "audit table") == 0 ?
+			 errhint("Create it anew and point the policy to it: %s %s",
+					 sd_create_audit_table(policy->account_table,
+										   policy->key_columns),
+					 mend) :
+			 errhint("Create it anew and point the policy to it: %s", mend)));
 }
 
 /*
- * Is a column the whole of a unique index that is valid, immediate and full, and
- * that tells its values apart as we do?
+ * The statement that makes an audit table beside the account table, for accounts
+ * with that key.
  */
-static bool
-has_unique_index(Relation rel, Form_pg_attribute column, Oid opfamily)
+char *
+sd_create_audit_table(Oid account_table, List *key_columns)
 {
-	List	   *indexes = RelationGetIndexList(rel);
-	bool		found = false;
-	ListCell   *lc;
+	char	   *schema = get_namespace_name(get_rel_namespace(account_table));
+	Oid			key_type = InvalidOid;
+	const char *type;
 
-	foreach(lc, indexes)
-	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-		Form_pg_index form = index->rd_index;
-
-		if (form->indisunique && form->indisvalid && form->indimmediate &&
-			form->indnkeyatts == 1 &&
-			form->indkey.values[0] == column->attnum &&
-			index->rd_opfamily[0] == opfamily &&
-			index->rd_indcollation[0] == column->attcollation &&
-			RelationGetIndexPredicate(index) == NIL)
-			found = true;
-		index_close(index, AccessShareLock);
-		if (found)
-			break;
-	}
-	list_free(indexes);
-	return found;
+	if (list_length(key_columns) == 1)
+		key_type = get_atttype(account_table,
+							   get_attnum(account_table,
+										  linitial(key_columns)));
+	type = OidIsValid(key_type) ? format_type_be(key_type) : "text";
+	return psprintf("CREATE TABLE %s (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id %s, action text NOT NULL, details jsonb, performed_by %s, created_at timestamptz NOT NULL DEFAULT now());",
+					quote_qualified_identifier(schema, SD_AUDIT_TABLE),
+					type, type);
 }

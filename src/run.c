@@ -1,11 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * run.c
- *	  One run, from its first claim to its report: pick due accounts, earliest
- *	  due first, and delete them batch by batch.
- *
- * All of it happens in the caller's transaction.  A dry run is the same in a
- * subtransaction that is rolled back.
+ *	  One policy's run, from its first claim to its last: pick due accounts,
+ *	  earliest due first, and delete them batch by batch.
  *
  * Each batch that succeeds leaves one live subtransaction behind, of which a
  * backend keeps 64 where other sessions need not look for them on disk.  So
@@ -21,9 +18,7 @@
  */
 #include "postgres.h"
 
-#include "commands/sequence.h"
 #include "utils/datum.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -39,11 +34,10 @@
 typedef struct Cursor
 {
 	bool		valid;
-	TimestampTz due;
-	Datum		key;
+	Datum		due;			/* of the due column's type */
+	Datum	   *key;
 } Cursor;
 
-static bool run_body(void *arg);
 static void refuse_pending_violation(Run *run);
 static void delete_due_accounts(Run *run);
 static int	choose_batch_size(Run *run, bool *whole);
@@ -55,68 +49,27 @@ static void record_error(Run *run, Account *account);
 
 /*
  * Run a policy as the fields under "Arguments" say, and fill in the results.
- * Expects a connection to SPI, whose memory context becomes the run's.
+ * Expects a connection to SPI; the current memory context becomes the run's.
  */
 void
 sd_run(Run *run)
 {
-	static bool running = false;
-
-	sd_check_session();
-	if (running)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("process_scheduled_deletions() cannot be called by a trigger of its own run")));
-
-	running = true;
-	PG_TRY();
-	{
-		if (run->dry_run)
-		{
-			bool		done;
-			ErrorData  *error = sd_in_subtransaction(run_body, run, false,
-													 &done);
-
-			if (error != NULL)
-				ReThrowError(error);
-		}
-		else
-			(void) run_body(run);
-	}
-	PG_FINALLY();
-	{
-		running = false;
-	}
-	PG_END_TRY();
-}
-
-/* The run itself; always true */
-static bool
-run_body(void *arg)
-{
-	Run		   *run = arg;
-	DeletionPolicy *policy;
-
-	run->started_at = GetCurrentTimestamp();
 	run->run_context = CurrentMemoryContext;
 	run->batch_context = AllocSetContextCreate(CurrentMemoryContext,
 											   "scheduled_deletion batch",
 											   ALLOCSET_DEFAULT_SIZES);
 	run->next_batch_size = SD_FIRST_BATCH_SIZE;
 
-	policy = sd_load_policy(run->schema, run->policy_name);
-	run->plan = sd_make_plan(policy);
+	run->plan = sd_make_plan(run->policy, RowExclusiveLock);
+	run->cutoff = sd_cutoff(run->plan, run->started_at);
 	sd_check_tables(run->plan);
 	sd_prepare_plan(run->plan);
 	sd_prepare_batches(run);
 	refuse_pending_violation(run);
 
-	run->run_id = nextval_internal(get_relname_relid("deletion_run_id",
-													 run->schema), false);
-	run->deleted_records = palloc0(sizeof(int64) * run->plan->nsteps);
+	run->rows = palloc0(sizeof(int64) * list_length(run->plan->steps));
 	delete_due_accounts(run);
-	run->completed_at = GetCurrentTimestamp();
-	return true;
+	MemoryContextDelete(run->batch_context);
 }
 
 /* What the caller did before must not be blamed on accounts */
@@ -155,7 +108,7 @@ delete_due_accounts(Run *run)
 		Account    *accounts;
 		Account		last;
 
-		if (run->max_accounts > 0)
+		if (run->is_limited)
 			limit = Min(limit, run->max_accounts - run->deleted);
 		if (limit == 0)
 		{
@@ -215,24 +168,41 @@ choose_batch_size(Run *run, bool *whole)
 static Account *
 pick_accounts(Run *run, Cursor *cursor, int64 limit, int *naccounts)
 {
-	Datum		values[] = {Int64GetDatum(limit),
-		TimestampTzGetDatum(run->started_at), TimestampTzGetDatum(cursor->due),
-	cursor->key};
+	int			nkeys = run->plan->key->ncolumns;
+	Datum	   *values = palloc0(sizeof(Datum) * (nkeys + 2));
+	char	   *nulls = palloc(nkeys + 3);
+	int			n = 0;
+	ListCell   *lc;
 
-	return sd_pick_accounts(run, &run->plan->pick, values,
-							cursor->valid ? NULL : "  nn", naccounts);
+	values[0] = Int64GetDatum(limit);
+	values[1] = cursor->due;
+	if (cursor->valid)
+		memcpy(&values[2], cursor->key, sizeof(Datum) * nkeys);
+
+	foreach(lc, run->plan->pick.params)
+	{
+		StatementParam *param = lfirst(lc);
+		bool		is_cursor = param->source == SD_PARAM_CALLER &&
+			foreach_current_index(lc) > 0;
+
+		nulls[n++] = is_cursor && !cursor->valid ? 'n' : ' ';
+	}
+	return sd_pick_accounts(run, &run->plan->pick, values, nulls, naccounts);
 }
 
 /* Let the next pick begin after an account, whose key is copied */
 static void
 move_cursor(Run *run, Cursor *cursor, Account *last)
 {
-	DeletionPlan *plan = run->plan;
+	PlanKey    *key = run->plan->key;
 	MemoryContext caller_context = MemoryContextSwitchTo(run->run_context);
 
 	cursor->valid = true;
 	cursor->due = last->due;
-	cursor->key = datumCopy(last->key, plan->key_typbyval, plan->key_typlen);
+	cursor->key = palloc(sizeof(Datum) * key->ncolumns);
+	for (int i = 0; i < key->ncolumns; i++)
+		cursor->key[i] = datumCopy(last->key[i], key->columns[i].typbyval,
+								   key->columns[i].typlen);
 	MemoryContextSwitchTo(caller_context);
 }
 

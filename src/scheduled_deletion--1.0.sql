@@ -22,16 +22,22 @@ CREATE TABLE @extschema@.deletion_policy (
     policy text PRIMARY KEY CHECK (policy <> ''),
     account_table regclass NOT NULL,
     account_table_name text NOT NULL,
-    key_columns name[] NOT NULL CHECK (array_length(key_columns, 1) = 1),
+    key_columns name[] NOT NULL CHECK (array_length(key_columns, 1) > 0),
     due_column name NOT NULL,
+    grace interval NOT NULL CHECK (grace >= '0'),
     done_column name,
     audit_table regclass NOT NULL,
     audit_table_name text NOT NULL,
-    enabled boolean NOT NULL DEFAULT true
+    audit_columns jsonb CHECK (jsonb_typeof(audit_columns) = 'object'),
+    audit_details name[] NOT NULL,
+    blocking_keys text NOT NULL CHECK (blocking_keys IN ('fail', 'delete')),
+    time_zone text NOT NULL,
+    overdue_after interval NOT NULL CHECK (overdue_after >= '0'),
+    enabled boolean NOT NULL
 );
 
 COMMENT ON TABLE @extschema@.deletion_policy IS
-'one row for each deletion policy: its account table, when an account is due, and where audit rows go';
+'one row for each deletion policy: its account table, when an account is due, and where audit rows go; written by add_deletion_policy() and alter_deletion_policy()';
 COMMENT ON COLUMN @extschema@.deletion_policy.policy IS
 'name of the policy';
 COMMENT ON COLUMN @extschema@.deletion_policy.account_table IS
@@ -39,22 +45,35 @@ COMMENT ON COLUMN @extschema@.deletion_policy.account_table IS
 COMMENT ON COLUMN @extschema@.deletion_policy.account_table_name IS
 'its name when it was registered';
 COMMENT ON COLUMN @extschema@.deletion_policy.key_columns IS
-'column that names an account: NOT NULL, with a unique index';
+'columns that together name an account: NOT NULL, with a unique constraint';
 COMMENT ON COLUMN @extschema@.deletion_policy.due_column IS
-'timestamptz column: an account is due when this time has passed; null means never';
+'timestamptz, timestamp or date column: an account is due when this time and the grace have passed; null means never';
+COMMENT ON COLUMN @extschema@.deletion_policy.grace IS
+'how long after the time in the due column an account is due';
 COMMENT ON COLUMN @extschema@.deletion_policy.done_column IS
 'column that is not null for an account which is to be left alone; null if there is none';
 COMMENT ON COLUMN @extschema@.deletion_policy.audit_table IS
 'table that gets one row for each deleted account';
 COMMENT ON COLUMN @extschema@.deletion_policy.audit_table_name IS
 'its name when it was registered';
+COMMENT ON COLUMN @extschema@.deletion_policy.audit_columns IS
+'what its columns user_id, action, details, performed_by and created_at are called, where they have other names; null for no such column';
+COMMENT ON COLUMN @extschema@.deletion_policy.audit_details IS
+'columns of the account table whose values are copied into the audit row';
+COMMENT ON COLUMN @extschema@.deletion_policy.blocking_keys IS
+'foreign keys without an action: ''fail'': they stop the accounts that they lead to; ''delete'': their rows are deleted, too';
+COMMENT ON COLUMN @extschema@.deletion_policy.time_zone IS
+'time zone in which due columns without one, and the days of the grace, are read';
+COMMENT ON COLUMN @extschema@.deletion_policy.overdue_after IS
+'how long after it was due an account that is still there is overdue';
 COMMENT ON COLUMN @extschema@.deletion_policy.enabled IS
-'false: a run refuses to follow the policy';
+'false: a run leaves the policy out, and one that names it leaves all as it is';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.deletion_policy', '');
 
 --
--- deletion_step: whose rows go with an account, and in which order.
+-- deletion_step: what happens to rows of which the foreign keys do not say it, or
+-- not as it should be.
 --
 CREATE TABLE @extschema@.deletion_step (
     policy text NOT NULL REFERENCES @extschema@.deletion_policy
@@ -63,22 +82,42 @@ CREATE TABLE @extschema@.deletion_step (
     step_table regclass NOT NULL,
     step_table_name text NOT NULL,
     columns name[] NOT NULL CHECK (array_length(columns, 1) > 0),
-    PRIMARY KEY (policy, position),
-    UNIQUE (policy, step_table)
+    action text NOT NULL CHECK (action IN ('delete', 'set null', 'keep')),
+    reason text CHECK (action <> 'keep' OR reason IS NOT NULL),
+    after_account boolean NOT NULL CHECK (action = 'delete' OR NOT after_account),
+    via regclass,
+    via_name text,
+    via_columns name[],
+    match jsonb CHECK (jsonb_typeof(match) = 'object'),
+    PRIMARY KEY (policy, position)
 );
 
 COMMENT ON TABLE @extschema@.deletion_step IS
-'the tables whose rows are deleted before the account itself, in order of position';
+'what the operator has decided of a table''s rows; written by add_deletion_step()';
 COMMENT ON COLUMN @extschema@.deletion_step.policy IS
 'policy that the step belongs to';
 COMMENT ON COLUMN @extschema@.deletion_step.position IS
-'steps are executed in ascending order of position';
+'steps are executed in ascending order of position, as far as foreign keys let them be';
 COMMENT ON COLUMN @extschema@.deletion_step.step_table IS
-'table to delete from';
+'table that the step is about';
 COMMENT ON COLUMN @extschema@.deletion_step.step_table_name IS
 'its name when it was registered';
 COMMENT ON COLUMN @extschema@.deletion_step.columns IS
-'columns that hold the key of an account; a row goes with the account that the first one names, or the next';
+'columns that hold the key of an account, or of a row of the table in via; several times as many as the key has are alternatives, of which the first that leads there counts';
+COMMENT ON COLUMN @extschema@.deletion_step.action IS
+'what happens to the rows: ''delete'', ''set null'' (the columns), or ''keep''';
+COMMENT ON COLUMN @extschema@.deletion_step.reason IS
+'why rows are kept; goes into audit rows';
+COMMENT ON COLUMN @extschema@.deletion_step.after_account IS
+'true: its rows are deleted after the account''s own, which refers to them';
+COMMENT ON COLUMN @extschema@.deletion_step.via IS
+'another table from which rows are deleted, to which the columns lead; null: the account table';
+COMMENT ON COLUMN @extschema@.deletion_step.via_name IS
+'its name when it was registered';
+COMMENT ON COLUMN @extschema@.deletion_step.via_columns IS
+'the columns there; null: its primary key, or the key of the accounts';
+COMMENT ON COLUMN @extschema@.deletion_step.match IS
+'values that columns must have for a row to belong to the step; null: every row';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.deletion_step', '');
 
@@ -107,14 +146,145 @@ AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.process_scheduled_deletions(text, integer, boolean) IS
 'deletes the accounts that are due, with all their rows and one audit row each, in the caller''s transaction
-policy: which policy to follow; null: the one that is enabled
+policy: which policy to follow; null: every one that is enabled
 max_accounts: how many accounts to delete at most, earliest due first, not counting those that fail; null: all that are due
 dry_run: do it all, report, and undo it
 returns a report: counts, and for each account that could not be deleted why
-raises an error, and changes nothing, if the run cannot start or if its trouble is not a single account''s';
+raises an error, and changes nothing, if no policy can run or if the trouble is not a single account''s';
 
--- It deletes people: who may call it is the administrator's to decide, and what
--- ALTER DEFAULT PRIVILEGES has decided for other functions does not count.
+--
+-- add_deletion_policy(), alter_deletion_policy(), remove_deletion_policy()
+--
+CREATE FUNCTION @extschema@.add_deletion_policy(
+    policy text,
+    account_table regclass,
+    key_columns name[] DEFAULT NULL,
+    due_column name DEFAULT 'deletion_scheduled_at',
+    grace interval DEFAULT '0',
+    done_column name DEFAULT NULL,
+    audit_table regclass DEFAULT NULL,
+    audit_columns jsonb DEFAULT NULL,
+    audit_details name[] DEFAULT '{}',
+    blocking_keys text DEFAULT 'fail',
+    time_zone text DEFAULT 'UTC',
+    overdue_after interval DEFAULT '1 day',
+    enabled boolean DEFAULT true
+)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.add_deletion_policy(text, regclass, name[], name, interval, name, regclass, jsonb, name[], text, text, interval, boolean) IS
+'registers a deletion policy, and makes its plan to see that it can be followed
+key_columns: null: the primary key of the account table
+audit_table: null: audit_log in the schema of the account table
+the other arguments are the columns of deletion_policy
+returns the name of the policy
+raises an error, and registers nothing, if the plan cannot be made or a policy of that name exists';
+
+CREATE FUNCTION @extschema@.alter_deletion_policy(
+    policy text,
+    account_table regclass DEFAULT NULL,
+    key_columns name[] DEFAULT NULL,
+    due_column name DEFAULT NULL,
+    grace interval DEFAULT NULL,
+    done_column name DEFAULT NULL,
+    audit_table regclass DEFAULT NULL,
+    audit_columns jsonb DEFAULT NULL,
+    audit_details name[] DEFAULT NULL,
+    blocking_keys text DEFAULT NULL,
+    time_zone text DEFAULT NULL,
+    overdue_after interval DEFAULT NULL,
+    enabled boolean DEFAULT NULL
+)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.alter_deletion_policy(text, regclass, name[], name, interval, name, regclass, jsonb, name[], text, text, interval, boolean) IS
+'changes a deletion policy where an argument is not null, and makes its plan again unless it is disabled
+done_column: an empty name: none any more
+returns the name of the policy
+raises an error, and changes nothing, if the plan cannot be made or there is no such policy';
+
+CREATE FUNCTION @extschema@.remove_deletion_policy(policy text)
+RETURNS boolean
+LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.remove_deletion_policy(text) IS
+'removes a deletion policy and its steps
+returns false if there is none of that name';
+
+--
+-- add_deletion_step(), remove_deletion_step()
+--
+CREATE FUNCTION @extschema@.add_deletion_step(
+    policy text,
+    step_table regclass,
+    columns name[],
+    action text DEFAULT 'delete',
+    reason text DEFAULT NULL,
+    after_account boolean DEFAULT false,
+    via regclass DEFAULT NULL,
+    via_columns name[] DEFAULT NULL,
+    match jsonb DEFAULT NULL
+)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.add_deletion_step(text, regclass, name[], text, text, boolean, regclass, name[], jsonb) IS
+'adds a step at the end of a deletion policy, and makes its plan to see that it can be followed
+the arguments are the columns of deletion_step
+returns the name of the policy
+raises an error, and adds nothing, if the plan cannot be made';
+
+CREATE FUNCTION @extschema@.remove_deletion_step(policy text, step_table regclass)
+RETURNS boolean
+LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.remove_deletion_step(text, regclass) IS
+'removes all steps of a deletion policy on a table
+step_table: of a table that was dropped, its number
+returns false if there is none';
+
+--
+-- deletion_plan()
+--
+CREATE FUNCTION @extschema@.deletion_plan(
+    policy text DEFAULT NULL,
+    OUT policy text,
+    OUT "position" integer,
+    OUT step_table regclass,
+    OUT columns name[],
+    OUT action text,
+    OUT source text,
+    OUT via text,
+    OUT fk_checks text,
+    OUT estimated_rows bigint,
+    OUT constraint_name name,
+    OUT reason text
+)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.deletion_plan(text) IS
+'shows what a run would do now: a row for each way in which rows of a table lead to an account, in the order of execution
+policy: null: every one that is registered
+position: ways into the same table have the same; 0: nothing is done, the rows stop their account
+action: delete, set null, set default, keep or block
+source: policy, or foreign key, whose name is in constraint_name
+via: the table and columns that the columns lead to; null for the account itself
+fk_checks: run: the server checks foreign keys to the table for each deleted row; null: there are none
+estimated_rows: how many rows belong to the accounts that are due now, from the planner''s statistics; null if there are none of these
+raises an error if the plan cannot be made';
+
+-- They delete people, or decide who is deleted: who may call them is the
+-- administrator's to decide, and what ALTER DEFAULT PRIVILEGES has decided for
+-- other objects does not count.
 DO $$
 DECLARE
     object text;
@@ -122,17 +292,24 @@ DECLARE
 BEGIN
     FOR object, grantee IN
         SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure, acl.grantee::pg_catalog.regrole
-        FROM pg_catalog.pg_proc p, pg_catalog.aclexplode(
-            coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) acl
-        WHERE p.oid = '@extschema@.process_scheduled_deletions'::pg_catalog.regproc
+        FROM pg_catalog.pg_extension e
+        JOIN pg_catalog.pg_depend d ON d.refobjid = e.oid
+        JOIN pg_catalog.pg_proc p ON p.oid = d.objid,
+        pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) acl
+        WHERE e.extname = 'scheduled_deletion' AND d.deptype = 'e'
+            AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+            AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
             AND acl.grantee <> p.proowner
         UNION ALL
         SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || c.oid::pg_catalog.regclass,
             acl.grantee::pg_catalog.regrole
-        FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) acl
-        WHERE c.oid IN ('@extschema@.deletion_policy'::pg_catalog.regclass,
-            '@extschema@.deletion_step'::pg_catalog.regclass,
-            '@extschema@.deletion_run_id'::pg_catalog.regclass)
+        FROM pg_catalog.pg_extension e
+        JOIN pg_catalog.pg_depend d ON d.refobjid = e.oid
+        JOIN pg_catalog.pg_class c ON c.oid = d.objid,
+        pg_catalog.aclexplode(c.relacl) acl
+        WHERE e.extname = 'scheduled_deletion' AND d.deptype = 'e'
+            AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+            AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
             AND acl.grantee <> c.relowner
     LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON %s FROM %s', object,

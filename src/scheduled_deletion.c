@@ -4,17 +4,24 @@
  *	  Delete accounts and all their rows when their time has come.
  *
  * This file is the table of contents: the module, its settings and each function
- * that SQL can call.  A call of process_scheduled_deletions() goes through the
- * files in this order:
+ * that SQL can call.  What they do goes through the files in this order:
  *
+ *	register.c	what the operator decides: policies and steps
+ *	describe.c	what deletion_plan() shows
+ *	call.c		one call: the policies that it names, each in its turn
  *	run.c		pick due accounts, batch by batch, until none is left
- *	policy.c	read the policy; the first call registers the built-in one
- *	resolve.c	look its tables, columns and operators up in the catalog
- *	plan.c		write the statements
- *	preflight.c	refuse what must not start
  *	search.c	delete a batch; find the accounts that fail
- *	batch.c		one attempt: lock, blockers, steps, account, audit, prove
- *	ledger.c	write the audit rows
+ *	batch.c		one attempt: lock, collect, blockers, steps, audit, prove
+ *	rows.c		the rows of an attempt that others refer to, and whose they are
+ *	preflight.c	refuse what must not start
+ *	plan.c		from a policy to tonight's plan:
+ *	audit.c			the audit table, and the rows written to it
+ *	discover.c		whose rows go, whose stay, and whose stop an account
+ *	order.c			in which order
+ *	statement.c		the statements
+ *	policy.c	read and write policies; register the built-in one
+ *	resolve.c	look tables, keys and operators up in the catalog
+ *	names.c		how they are written
  *	failure.c	tell an error without a word of the person
  *	report.c	answer
  *	spi_util.c	how statements and subtransactions are run
@@ -28,7 +35,9 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -40,8 +49,30 @@ SD_MODULE_MAGIC;
 int			sd_batch_size = SD_DEFAULT_BATCH_SIZE;
 
 PG_FUNCTION_INFO_V1(process_scheduled_deletions);
+PG_FUNCTION_INFO_V1(add_deletion_policy);
+PG_FUNCTION_INFO_V1(alter_deletion_policy);
+PG_FUNCTION_INFO_V1(remove_deletion_policy);
+PG_FUNCTION_INFO_V1(add_deletion_step);
+PG_FUNCTION_INFO_V1(remove_deletion_step);
+PG_FUNCTION_INFO_V1(deletion_plan);
 
 void		_PG_init(void);
+static void take_arguments(FunctionCallInfo fcinfo, const int *columns,
+						   PolicyRow *row);
+static uint64 remove_from(FunctionCallInfo fcinfo, const char *table,
+						  const char *condition);
+
+/* Which column each argument of a function is given to */
+static const int policy_arguments[] = {
+	SD_POLICY, SD_ACCOUNT_TABLE, SD_KEY_COLUMNS, SD_DUE_COLUMN, SD_GRACE,
+	SD_DONE_COLUMN, SD_AUDIT_TABLE_COLUMN, SD_AUDIT_COLUMNS, SD_AUDIT_DETAILS,
+	SD_BLOCKING_KEYS, SD_TIME_ZONE, SD_OVERDUE_AFTER, SD_ENABLED
+};
+static const int step_arguments[] = {
+	SD_STEP_POLICY, SD_STEP_TABLE, SD_STEP_COLUMNS, SD_STEP_ACTION,
+	SD_STEP_REASON, SD_STEP_AFTER_ACCOUNT, SD_STEP_VIA, SD_STEP_VIA_COLUMNS,
+	SD_STEP_MATCH
+};
 
 void
 _PG_init(void)
@@ -63,13 +94,14 @@ _PG_init(void)
  * process_scheduled_deletions(policy text, max_accounts integer,
  *							   dry_run boolean) RETURNS jsonb
  *
- * Delete the accounts of a policy that are due, in the caller's transaction.
+ * Delete the accounts that are due of one policy, or of all that are enabled, in
+ * the caller's transaction.
  */
 Datum
 process_scheduled_deletions(PG_FUNCTION_ARGS)
 {
 	MemoryContext caller_context = CurrentMemoryContext;
-	Run			run = {0};
+	Call		call = {0};
 	Jsonb	   *report;
 
 	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) < 1)
@@ -82,17 +114,160 @@ process_scheduled_deletions(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("dry_run must not be null")));
 
-	run.schema = get_func_namespace(fcinfo->flinfo->fn_oid);
-	run.policy_name = PG_ARGISNULL(0) ? NULL :
+	call.schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	call.policy_name = PG_ARGISNULL(0) ? NULL :
 		text_to_cstring(PG_GETARG_TEXT_PP(0));
-	run.max_accounts = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
-	run.dry_run = PG_GETARG_BOOL(2);
+	call.max_accounts = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
+	call.dry_run = PG_GETARG_BOOL(2);
 
 	SPI_connect();
-	sd_run(&run);
+	sd_call(&call);
 	MemoryContextSwitchTo(caller_context);
-	report = sd_report(&run);
+	report = sd_report(&call);
 	SPI_finish();
 
 	PG_RETURN_JSONB_P(report);
+}
+
+/*
+ * add_deletion_policy(policy text, account_table regclass, ...) RETURNS text
+ *
+ * Register a policy; its name is the answer.
+ */
+Datum
+add_deletion_policy(PG_FUNCTION_ARGS)
+{
+	PolicyRow	row = SD_NULL_ROW;
+
+	SPI_connect();
+	take_arguments(fcinfo, policy_arguments, &row);
+	sd_add_policy(get_func_namespace(fcinfo->flinfo->fn_oid), &row);
+	SPI_finish();
+	PG_RETURN_DATUM(PG_GETARG_DATUM(0));
+}
+
+/*
+ * alter_deletion_policy(policy text, account_table regclass, ...) RETURNS text
+ *
+ * Change a policy where the arguments are not null; its name is the answer.
+ */
+Datum
+alter_deletion_policy(PG_FUNCTION_ARGS)
+{
+	PolicyRow	row = SD_NULL_ROW;
+
+	SPI_connect();
+	take_arguments(fcinfo, policy_arguments, &row);
+	sd_alter_policy(get_func_namespace(fcinfo->flinfo->fn_oid), &row);
+	SPI_finish();
+	PG_RETURN_DATUM(PG_GETARG_DATUM(0));
+}
+
+/*
+ * remove_deletion_policy(policy text) RETURNS boolean
+ *
+ * Remove a policy and its steps; false if there is none.
+ */
+Datum
+remove_deletion_policy(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(remove_from(fcinfo, "deletion_policy",
+							   "policy OPERATOR(pg_catalog.=) $1") > 0);
+}
+
+/*
+ * add_deletion_step(policy text, step_table regclass, columns name[], ...)
+ * RETURNS text
+ *
+ * Add a step at the end of a policy; the policy's name is the answer.
+ */
+Datum
+add_deletion_step(PG_FUNCTION_ARGS)
+{
+	PolicyRow	row = SD_NULL_ROW;
+
+	SPI_connect();
+	take_arguments(fcinfo, step_arguments, &row);
+	sd_add_step(get_func_namespace(fcinfo->flinfo->fn_oid), &row);
+	SPI_finish();
+	PG_RETURN_DATUM(PG_GETARG_DATUM(0));
+}
+
+/*
+ * remove_deletion_step(policy text, step_table regclass) RETURNS boolean
+ *
+ * Remove all steps of a policy on a table; false if there is none.
+ */
+Datum
+remove_deletion_step(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(remove_from(fcinfo, "deletion_step",
+							   "policy OPERATOR(pg_catalog.=) $1"
+							   " AND step_table::pg_catalog.oid"
+							   " OPERATOR(pg_catalog.=) $2") > 0);
+}
+
+/*
+ * deletion_plan(policy text) RETURNS TABLE (...)
+ *
+ * Show the plan that a run would follow now, of one policy or of all.
+ */
+Datum
+deletion_plan(PG_FUNCTION_ARGS)
+{
+	List	   *policies;
+	ListCell   *lc;
+
+	InitMaterializedSRF(fcinfo, 0);
+	SPI_connect();
+	policies = sd_load_policies(get_func_namespace(fcinfo->flinfo->fn_oid),
+								PG_ARGISNULL(0) ? NULL :
+								text_to_cstring(PG_GETARG_TEXT_PP(0)), true);
+	foreach(lc, policies)
+		sd_describe_plan(sd_make_plan(lfirst(lc), AccessShareLock),
+						 (ReturnSetInfo *) fcinfo->resultinfo);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/*
+ * Take a function's arguments for a row that is to be written.  Of a table, its
+ * name comes with it.
+ */
+static void
+take_arguments(FunctionCallInfo fcinfo, const int *columns, PolicyRow *row)
+{
+	for (int i = 0; i < PG_NARGS(); i++)
+	{
+		if (PG_ARGISNULL(i))
+			continue;
+		if (get_fn_expr_argtype(fcinfo->flinfo, i) == REGCLASSOID)
+			sd_set_table(row, columns[i], PG_GETARG_OID(i));
+		else
+			sd_set_column(row, columns[i], PG_GETARG_DATUM(i));
+	}
+}
+
+/*
+ * Delete the rows of one of the extension's tables to which the arguments lead,
+ * a policy and perhaps a table; returns how many there were.
+ */
+static uint64
+remove_from(FunctionCallInfo fcinfo, const char *table, const char *condition)
+{
+	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	Oid			argtypes[] = {TEXTOID, OIDOID};
+	Datum		values[2];
+	uint64		nrows;
+
+	for (int i = 0; i < PG_NARGS(); i++)
+		values[i] = PG_GETARG_DATUM(i);
+	SPI_connect();
+	nrows = sd_execute_as_owner(schema,
+								psprintf("DELETE FROM %s WHERE %s",
+										 sd_own_table(schema, table), condition),
+								SPI_OK_DELETE, PG_NARGS(), argtypes, values,
+								NULL);
+	SPI_finish();
+	return nrows;
 }

@@ -24,7 +24,9 @@
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "nodes/execnodes.h"
 #include "nodes/pg_list.h"
+#include "utils/array.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 
@@ -40,8 +42,25 @@
 /* entries of the report's "errors"; the rest is told by "errors_truncated" */
 #define SD_MAX_ERRORS		1000
 
+/* tells our own errors, which quote nothing of a person, from all others */
+#undef TEXTDOMAIN
+#define TEXTDOMAIN PG_TEXTDOMAIN("scheduled_deletion")
+
+/* the audit table of a policy that names none, beside the account table */
+#define SD_AUDIT_TABLE			"audit_log"
+
 /* Settings */
 extern int	sd_batch_size;
+
+/* What happens to the rows of a step */
+typedef enum StepAction
+{
+	SD_DELETE,
+	SD_SET_NULL,				/* their columns that lead to the account */
+	SD_SET_DEFAULT,
+	SD_KEEP,
+	SD_BLOCK					/* nothing: they stop the account */
+} StepAction;
 
 /*
  * A policy as it stands in deletion_policy and deletion_step.  Tables are
@@ -52,8 +71,21 @@ typedef struct DeletionStep
 {
 	Oid			table;
 	char	   *table_name;
-	List	   *columns;		/* char *, in the order to be tried */
+	List	   *columns;		/* char *: a key's columns, or several times so many */
+	StepAction	action;
+	char	   *reason;			/* NULL if none was given */
+	bool		after_account;
+	Oid			via;			/* table that the columns lead to; invalid: accounts */
+	char	   *via_name;
+	List	   *via_columns;	/* char *; NIL: its primary key */
+	List	   *match;			/* StepMatch *: only rows with these values */
 } DeletionStep;
+
+typedef struct StepMatch
+{
+	char	   *column;
+	char	   *value;
+} StepMatch;
 
 typedef struct DeletionPolicy
 {
@@ -61,95 +93,213 @@ typedef struct DeletionPolicy
 	char	   *name;
 	Oid			account_table;
 	char	   *account_table_name;
-	char	   *key_column;
+	List	   *key_columns;	/* char * */
 	char	   *due_column;
+	Interval   *grace;
 	char	   *done_column;	/* NULL if it has none */
 	Oid			audit_table;
 	char	   *audit_table_name;
-	List	   *steps;			/* DeletionStep *, in execution order */
-	Oid			key_type;		/* valid only after sd_resolve_key() */
+	Jsonb	   *audit_columns;	/* NULL if they have the names that they should */
+	List	   *audit_details;	/* char *: account columns to be kept */
+	bool		follow_blocking_keys;
+	text	   *time_zone;
+	bool		enabled;
+	List	   *steps;			/* DeletionStep *, in the order given */
 } DeletionPolicy;
 
-/* A generated statement; plan.c says what its parameters are */
+/*
+ * A row of deletion_policy or deletion_step that is to be written: its columns,
+ * of which some may be null.
+ */
+typedef enum PolicyColumn
+{
+	SD_POLICY,
+	SD_ACCOUNT_TABLE,			/* and account_table_name */
+	SD_KEY_COLUMNS = SD_ACCOUNT_TABLE + 2,
+	SD_DUE_COLUMN,
+	SD_GRACE,
+	SD_DONE_COLUMN,
+	SD_AUDIT_TABLE_COLUMN,		/* and audit_table_name */
+	SD_AUDIT_COLUMNS = SD_AUDIT_TABLE_COLUMN + 2,
+	SD_AUDIT_DETAILS,
+	SD_BLOCKING_KEYS,
+	SD_TIME_ZONE,
+	SD_OVERDUE_AFTER,
+	SD_ENABLED,
+	SD_NCOLUMNS
+} PolicyColumn;
+
+typedef enum StepColumn
+{
+	SD_STEP_POLICY,
+	SD_STEP_TABLE,				/* and step_table_name */
+	SD_STEP_COLUMNS = SD_STEP_TABLE + 2,
+	SD_STEP_ACTION,
+	SD_STEP_REASON,
+	SD_STEP_AFTER_ACCOUNT,
+	SD_STEP_VIA,				/* and via_name */
+	SD_STEP_VIA_COLUMNS = SD_STEP_VIA + 2,
+	SD_STEP_MATCH
+} StepColumn;
+
+typedef struct PolicyRow
+{
+	Datum		values[SD_NCOLUMNS];
+	char		nulls[SD_NCOLUMNS + 1];
+} PolicyRow;
+
+#define SD_NULL_ROW		{.nulls = "nnnnnnnnnnnnnnn"}
+
+/* Where a statement's parameter gets its value from */
+typedef enum ParamSource
+{
+	SD_PARAM_CALLER,			/* the caller of sd_execute() */
+	SD_PARAM_CONSTANT,			/* the statement itself */
+	SD_PARAM_CUTOFF,			/* the latest value that is due in this run */
+	SD_PARAM_KEYS				/* a key's values, of the rows in this attempt */
+} ParamSource;
+
+typedef struct StatementParam
+{
+	ParamSource source;
+	Oid			type;
+	Datum		value;			/* if CONSTANT */
+	struct PlanKey *key;		/* if KEYS, and which of its columns */
+	int			column;
+} StatementParam;
+
+/* A generated statement; statement.c shows each */
 typedef struct PlanStatement
 {
-	const char *query;
-	int			nargs;
-	Oid			argtypes[4];
+	StringInfoData query;
+	List	   *params;			/* StatementParam *, $1 first */
 	SPIPlanPtr	plan;			/* NULL before sd_prepare() */
 } PlanStatement;
 
-/* How the values of a column are compared with accounts' keys */
-typedef struct KeyMatch
-{
-	Oid			equals;			/* operator: column = key */
-	FmgrInfo	compare;		/* btree comparison (column, key) */
-} KeyMatch;
-
-/* A column of a step, whose values are the keys of accounts */
-typedef struct PlanColumn
+/*
+ * A column of a key.  Its values are of the type by which its btree operator
+ * family compares them: a domain's base type, a varchar's text.
+ */
+typedef struct KeyColumn
 {
 	char	   *name;
-	char	   *value;			/* as it is compared: t.<name>, cast if need be */
-	KeyMatch	match;
-	PlanStatement delete;		/* RETURNING the value */
-	PlanStatement left;			/* the value, of rows that are still there */
-} PlanColumn;
+	char	   *value;			/* t.<name>, cast if need be */
+	Oid			type;
+	Oid			array_type;
+	int16		typlen;
+	bool		typbyval;
+	char		typalign;
+	Oid			collation;
+	Oid			opfamily;
+	Oid			opcintype;		/* type, or polymorphic, as for an enum */
+	FmgrInfo	compare;		/* btree comparison of two of its values */
+} KeyColumn;
+
+/* Columns of a step's table by which rows of other tables refer to its rows */
+typedef struct PlanKey
+{
+	struct PlanStep *step;
+	Oid			member;			/* only for rows of this partition, if valid */
+	int			number;			/* among the keys of the step */
+	int			first_value;	/* place of its columns among the step's values */
+	int			ncolumns;
+	KeyColumn  *columns;
+} PlanKey;
+
+/* How the rows of a step lead to an account: by a key of another step */
+typedef struct PlanLink
+{
+	struct PlanStep *step;		/* whose rows these are */
+	PlanKey    *key;
+	int			number;			/* among the links of the plan */
+	Oid			constraint;		/* the foreign key; invalid: the policy says so */
+	bool		cascades;		/* and its action is CASCADE */
+	bool		is_asked;		/* of a step that blocks: a query can tell whom */
+	int			ncolumns;
+	char	  **names;
+	char	  **values;			/* as they are compared: t.<name>, cast if need be */
+	Oid		   *types;			/* of the values */
+	Oid		   *equals;			/* operators: value = key */
+	FmgrInfo   *compare;		/* btree comparisons (value, key) */
+	bool		only;			/* not for rows of the table's children */
+	List	   *match;			/* StepMatch *: only for rows with these values */
+	PlanStatement find;			/* the values of rows that lead to the accounts */
+	PlanStatement set_null;		/* if the action is, and the policy says so */
+	PlanStatement collect;		/* values and keys, if the step has keys */
+} PlanLink;
 
 typedef struct PlanStep
 {
+	StepAction	action;
 	Oid			table;
 	char	   *table_name;		/* as the report calls it */
-	int			ncolumns;
-	PlanColumn *columns;
+	DeletionStep *definition;	/* NULL if it was found in the catalog */
+	List	   *links;			/* PlanLink *, in the order to be tried */
+	List	   *keys;			/* PlanKey *; the first tells its rows apart */
+	int			nvalues;		/* of all keys */
 	bool		can_keep_rows;	/* a BEFORE DELETE trigger or a rule is there */
+	bool		lock_rows;		/* a cascade leads from its rows to accounts */
+	bool		is_walked;		/* what refers to its rows was looked for */
+	struct PlanStep *deleted_by;	/* the step that deletes rows of this table */
+	int			number;			/* its place in plan->steps */
+	int			position;		/* in the order of execution; 0 if it blocks */
 } PlanStep;
 
-/* A foreign key outside the plan that stops the accounts it leads to */
-typedef struct PlanBlocker
+/* Steps that are executed at once */
+typedef struct PlanStage
 {
-	Oid			constraint;
-	Oid			table;			/* the referencing one */
-	PlanColumn *column;			/* of a step, whose rows are referenced */
-	PlanStatement find;			/* that column's value, of the rows that are */
-} PlanBlocker;
+	List	   *steps;			/* PlanStep *; one, or a circle */
+	bool		is_circle;		/* rows of these steps refer to each other */
+	List	   *deletes;		/* PlanDelete *, NIL if nothing is deleted */
+} PlanStage;
+
+/*
+ * One DELETE.  Mostly of the rows of one link.  Steps that refer to each other
+ * in a circle have one for all of their rows: between two, the server would
+ * find rows that refer to nothing, or take the action of a key.
+ */
+typedef struct PlanDelete
+{
+	PlanStatement statement;
+	List	   *parts;			/* DeletePart * */
+} PlanDelete;
+
+/* Rows that a PlanDelete returns of one step */
+typedef struct DeletePart
+{
+	PlanStep   *step;
+	List	   *links;			/* PlanLink *: their values are returned ... */
+	int			first_column;	/* ... from here on, then those of the first key */
+} DeletePart;
 
 /*
  * A policy resolved against the catalog, for one run.  Every table of the plan
- * is locked ROW EXCLUSIVE when it is made, and stays so until the transaction
- * (of a dry run: its subtransaction) ends.
+ * is locked when it is made, and stays so until the transaction (of a dry run,
+ * or of one policy among several: its subtransaction) ends.
  */
 typedef struct DeletionPlan
 {
 	DeletionPolicy *policy;
+	LOCKMODE	lockmode;		/* ROW EXCLUSIVE, or ACCESS SHARE to look at it */
+	PlanStep   *account;		/* the step that deletes the accounts */
+	PlanKey    *key;			/* theirs */
+	PlanLink   *self;			/* its own columns, compared with it */
+	List	   *account_tables; /* the account table and all its partitions */
+	TupleDesc	key_tupdesc;	/* of a composite key, else NULL */
+	Oid			due_type;		/* timestamptz, timestamp or date */
+	Oid			audit_key_type; /* what the audit table's user_id is given */
 
-	/* the key, and the btree operator family that orders it */
-	AttrNumber	key_attnum;
-	Oid			key_type;		/* a domain's base type, a varchar's text */
-	Oid			key_array_type;
-	int16		key_typlen;
-	bool		key_typbyval;
-	char		key_typalign;
-	Oid			key_collation;
-	Oid			key_opfamily;
-	Oid			key_opcintype;	/* key_type, or polymorphic, as for an enum */
-	FmgrInfo	key_output;
-	FmgrInfo	key_compare;
+	List	   *steps;			/* PlanStep *; those that block are not executed */
+	int			nlinks;			/* of all steps */
+	List	   *stages;			/* PlanStage *, in the order of execution */
 
-	/* statements, in the order of a batch */
 	PlanStatement pick;
 	PlanStatement pick_latest;
+	PlanStatement due;			/* of which the number is estimated */
 	PlanStatement lock;
 	PlanStatement still_due;
-	List	   *blockers;		/* PlanBlocker * */
-	int			nsteps;			/* the account table is the last step */
-	PlanStep   *steps;
 	PlanStatement audit;
-
-	/* tables of which rows may go: partitions, children and cascades included */
-	List	   *reached;
-	Oid			cascade_back;	/* key by which other accounts may, or invalid */
-	List	   *statements;		/* PlanStatement *: all of these */
+	List	   *statements;		/* PlanStatement *: all that a run may need */
 } DeletionPlan;
 
 /* Whom an error concerns */
@@ -163,13 +313,14 @@ typedef enum FailureKind
 
 /*
  * Why something could not be deleted, in words of ours: nothing in it comes
- * from the text of an error.
+ * from the text of somebody else's error.
  */
 typedef struct Failure
 {
 	FailureKind kind;
 	int			sqlstate;
 	char	   *message;
+	char	   *hint;			/* NULL unless it ended the run of a policy */
 	char	   *table_name;		/* NULL if none is known */
 	char	   *constraint_name;	/* NULL if none is known */
 	bool		while_auditing; /* raised by the insertion of audit rows */
@@ -190,32 +341,47 @@ typedef enum AccountState
 
 typedef struct Account
 {
-	Datum		key;
-	TimestampTz due;
+	Datum	   *key;			/* its values of the account step's keys: the first
+								 * ones are its key, the others valid once locked */
+	bool	   *nulls;			/* of those */
+	Datum		due;			/* of the due column's type */
 	AccountState state;
 	Failure    *failure;		/* set if and only if FAILED */
 	bool		found;			/* by the query that was last asked */
-	int64	   *deleted;		/* rows by step, of the last attempt */
+	Jsonb	  **details;		/* columns to be kept, NULL if null; once locked */
+	int64	   *rows;			/* by step, of the last attempt */
 } Account;
 
+/* A row of a step that others refer to, and whose it is */
+typedef struct Row
+{
+	Account    *account;
+	bool		deleted;
+	bool	   *nulls;
+	Datum		values[FLEXIBLE_ARRAY_MEMBER];	/* those of the step's keys */
+} Row;
+
+/* The rows of a step that belong to the accounts of an attempt; see rows.c */
+typedef struct RowSet RowSet;
+
 /*
- * A run: from the first claim to the report.  Lives in the SPI procedure's
- * memory context; what belongs to a batch lives in batch_context, which is
- * reset after it.
+ * A run of one policy: from the first claim to the report.  Lives in the memory
+ * context that is current when it begins; what belongs to a batch lives in
+ * batch_context, which is reset after it.
  */
 typedef struct Run
 {
 	/* Arguments */
-	Oid			schema;			/* of the extension */
-	const char *policy_name;	/* NULL: the one that is enabled */
-	int64		max_accounts;	/* 0: no limit */
+	DeletionPolicy *policy;
+	int64		run_id;
+	TimestampTz started_at;		/* the moment at which accounts must be due */
+	bool		is_limited;		/* delete no more than max_accounts */
+	int64		max_accounts;
 	bool		dry_run;
 
 	/* State */
-	int64		run_id;
-	TimestampTz started_at;		/* the moment at which accounts must be due */
-	TimestampTz completed_at;
 	DeletionPlan *plan;
+	Datum		cutoff;			/* the latest value of the due column that is due */
 	bool		can_defer;		/* some constraint or trigger is deferrable */
 	PlanStatement check_deferred;
 	Oid			user_id;		/* who called */
@@ -231,10 +397,12 @@ typedef struct Run
 	int			next_batch_size;	/* of the next attempt of a whole batch */
 
 	/* Results */
+	TimestampTz completed_at;
+	Failure    *fatal_failure;	/* NULL, or why it could not run */
 	int64		deleted;
 	int64		failed;
 	int64		skipped;
-	int64	   *deleted_records;	/* rows by step */
+	int64	   *rows;			/* by step */
 	List	   *errors;			/* RunError *, at most SD_MAX_ERRORS */
 	const char *stop_reason;
 } Run;
@@ -244,6 +412,33 @@ typedef struct RunError
 	char	   *account;		/* its key as text */
 	Failure    *failure;
 } RunError;
+
+/* One call of process_scheduled_deletions() */
+typedef struct Call
+{
+	/* Arguments */
+	Oid			schema;			/* of the extension */
+	const char *policy_name;	/* NULL: every one that is enabled */
+	int64		max_accounts;	/* 0: no limit */
+	bool		dry_run;
+
+	/* Results */
+	int64		run_id;
+	TimestampTz started_at;
+	TimestampTz completed_at;
+	List	   *runs;			/* Run *, one for each policy */
+} Call;
+
+/* register.c */
+extern void sd_add_policy(Oid schema, PolicyRow *row);
+extern void sd_alter_policy(Oid schema, PolicyRow *row);
+extern void sd_add_step(Oid schema, PolicyRow *row);
+
+/* describe.c */
+extern void sd_describe_plan(DeletionPlan *plan, ReturnSetInfo *result);
+
+/* call.c */
+extern void sd_call(Call *call);
 
 /* run.c */
 extern void sd_run(Run *run);
@@ -260,7 +455,23 @@ extern bool sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 					   Failure **failure);
 extern ErrorData *sd_deferred_error(Run *run);
 
-/* ledger.c */
+/* rows.c */
+extern RowSet *sd_make_rows(PlanStep *step);
+extern Row *sd_make_row(RowSet *set, Account *account);
+extern void sd_set_value(RowSet *set, Row *row, PlanKey *key, int column,
+						 Datum value, bool is_null);
+extern void sd_add_row(RowSet *set, Row *row);
+extern int	sd_count_rows(RowSet *set);
+extern Row *sd_get_row(RowSet *set, int n);
+extern Row *sd_find_row(RowSet *set, PlanKey *key, FmgrInfo *compare,
+						Datum *values);
+extern Row *sd_find_same_row(RowSet *set, Datum *values);
+extern bool sd_has_key(Row *row, PlanKey *key);
+extern Datum sd_key_array(RowSet *set, PlanKey *key, int column);
+extern Datum sd_new_key_array(RowSet *set, PlanKey *key, int column, int first);
+
+/* audit.c */
+extern void sd_resolve_audit_table(DeletionPlan *plan);
 extern void sd_write_audit_rows(Run *run, Account **accounts, int naccounts);
 
 /* preflight.c */
@@ -268,32 +479,50 @@ extern void sd_check_session(void);
 extern void sd_check_tables(DeletionPlan *plan);
 
 /* plan.c */
-extern DeletionPlan *sd_make_plan(DeletionPolicy *policy);
+extern DeletionPlan *sd_make_plan(DeletionPolicy *policy, LOCKMODE lockmode);
 extern void sd_prepare_plan(DeletionPlan *plan);
-extern ArrayType *sd_key_array(DeletionPlan *plan, Account **accounts,
-							   int naccounts);
-extern char *sd_key_text(DeletionPlan *plan, Datum key);
+extern Datum sd_cutoff(DeletionPlan *plan, TimestampTz moment);
+extern char *sd_key_text(DeletionPlan *plan, Datum *key);
+
+/* discover.c */
+extern void sd_discover(DeletionPlan *plan);
+
+/* order.c */
+extern void sd_order_steps(DeletionPlan *plan);
+
+/* statement.c */
+extern void sd_write_statements(DeletionPlan *plan);
+extern int	sd_add_param(PlanStatement *statement, ParamSource source, Oid type);
+extern void sd_add_statement(DeletionPlan *plan, PlanStatement *statement);
 
 /* policy.c */
-extern DeletionPolicy *sd_load_policy(Oid schema, const char *name);
+extern List *sd_load_policies(Oid schema, const char *name, bool all);
+extern void sd_set_column(PolicyRow *row, int column, Datum value);
+extern void sd_set_table(PolicyRow *row, int column, Oid table);
+extern bool sd_insert_policy(Oid schema, PolicyRow *row);
+extern bool sd_update_policy(Oid schema, PolicyRow *row);
+extern void sd_insert_step(Oid schema, PolicyRow *row);
 
 /* resolve.c */
 extern Oid	sd_find_table(const char *name);
 extern Relation sd_open_table(DeletionPolicy *policy, const char *role,
-							  Oid table, const char *table_name);
-extern Form_pg_attribute sd_column(Relation rel, const char *role,
-								   const char *column);
-extern void sd_require_type(Relation rel, const char *role,
-							Form_pg_attribute column, Oid type);
-extern void sd_resolve_key(DeletionPlan *plan, Relation account_table);
-extern KeyMatch sd_match_key(DeletionPlan *plan, Relation rel,
-							 Form_pg_attribute column);
-extern void sd_check_audit_table(DeletionPlan *plan, Relation audit_table);
-extern char *sd_create_audit_table(const char *name, Oid key_type);
+							  Oid table, const char *table_name,
+							  LOCKMODE lockmode);
+extern char *sd_create_audit_table(Oid account_table, List *key_columns);
+extern Form_pg_attribute sd_column(DeletionPolicy *policy, Relation rel,
+								   const char *role, const char *column);
+extern List *sd_primary_key_columns(Relation rel);
+extern PlanKey *sd_account_key(DeletionPlan *plan, Relation account_table);
+extern PlanKey *sd_find_key(PlanStep *step, Relation rel, List *names,
+							Oid index, Oid member, Oid cast);
+extern PlanLink *sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel,
+							  List *names, PlanKey *key, Oid constraint,
+							  Oid *fk_equals);
 
 /* failure.c */
 extern Failure *sd_failure_from_error(ErrorData *edata, const char *doing,
 									  Oid table);
+extern Failure *sd_fatal_failure(ErrorData *edata);
 extern Failure *sd_blocked_failure(Oid constraint, Oid table);
 extern Failure *sd_kept_rows_failure(Oid table);
 extern Failure *sd_copy_failure(const Failure *failure);
@@ -301,7 +530,7 @@ extern bool sd_same_failure(const Failure *a, const Failure *b);
 pg_noreturn extern void sd_throw_failure(const Failure *failure);
 
 /* report.c */
-extern Jsonb *sd_report(Run *run);
+extern Jsonb *sd_report(Call *call);
 extern Jsonb *sd_audit_details(Run *run, Account *account);
 
 /* spi_util.c */
@@ -313,7 +542,15 @@ extern uint64 sd_execute(PlanStatement *statement, int expected,
 extern uint64 sd_execute_as_owner(Oid schema, const char *query, int expected,
 								  int nargs, Oid *argtypes, Datum *values,
 								  const char *nulls);
+
+/* names.c */
 extern char *sd_qualified_name(Oid table);
+extern char *sd_own_table(Oid schema, const char *name);
 extern char *sd_table_name(Oid table);
+extern char *sd_type_name(Oid type);
+extern void sd_append_operator(StringInfo buf, Oid operator);
+extern char *sd_name_list(List *names);
+extern Datum sd_name_array(List *names);
+extern List *sd_names_of_array(ArrayType *array);
 
 #endif							/* SCHEDULED_DELETION_H */

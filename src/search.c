@@ -101,8 +101,7 @@ static void
 stop_if_all_fail(Run *run, Account **accounts, int naccounts,
 				 Failure *failure)
 {
-	Datum		values[] = {Int64GetDatum(SD_SAMPLE_SIZE),
-	TimestampTzGetDatum(run->started_at)};
+	Datum		limit = Int64GetDatum(SD_SAMPLE_SIZE);
 	Account    *latest;
 	int			nlatest;
 	int			nsamples = Min(naccounts, SD_SAMPLE_SIZE);
@@ -117,7 +116,7 @@ stop_if_all_fail(Run *run, Account **accounts, int naccounts,
 	if (run->any_success)
 		return;
 
-	latest = sd_pick_accounts(run, &run->plan->pick_latest, values, NULL,
+	latest = sd_pick_accounts(run, &run->plan->pick_latest, &limit, NULL,
 							  &nlatest);
 	for (int i = 0; i < nlatest && !run->any_success; i++)
 	{

@@ -84,14 +84,20 @@ sd_in_subtransaction(bool (*body) (void *), void *arg, bool keep, bool *done)
 void
 sd_prepare(PlanStatement *statement)
 {
-	elog(DEBUG1, "scheduled_deletion: %s", statement->query);
+	int			nparams = list_length(statement->params);
+	Oid		   *types = palloc(sizeof(Oid) * Max(nparams, 1));
+	ListCell   *lc;
 
-	statement->plan = SPI_prepare_cursor(statement->query, statement->nargs,
-										 statement->argtypes,
+	foreach(lc, statement->params)
+		types[foreach_current_index(lc)] = ((StatementParam *) lfirst(lc))->type;
+	elog(DEBUG1, "scheduled_deletion: %s", statement->query.data);
+
+	statement->plan = SPI_prepare_cursor(statement->query.data, nparams, types,
 										 CURSOR_OPT_CUSTOM_PLAN);
 	if (statement->plan == NULL)
 		elog(ERROR, "SPI_prepare_cursor failed: %s: %s",
-			 SPI_result_code_string(SPI_result), statement->query);
+			 SPI_result_code_string(SPI_result), statement->query.data);
+	pfree(types);
 }
 
 /*
@@ -105,16 +111,19 @@ sd_execute(PlanStatement *statement, int expected, Datum *values,
 {
 	MemoryContext caller_context = CurrentMemoryContext;
 	SPIExecuteOptions options = {0};
-	ParamListInfo params = makeParamList(statement->nargs);
+	ParamListInfo params = makeParamList(list_length(statement->params));
 	int			code;
+	ListCell   *lc;
 
 	/* every parameter is set: Citus serialises also those that are not used */
-	for (int i = 0; i < statement->nargs; i++)
+	foreach(lc, statement->params)
 	{
+		int			i = foreach_current_index(lc);
+
 		params->params[i].value = values[i];
 		params->params[i].isnull = nulls != NULL && nulls[i] == 'n';
 		params->params[i].pflags = PARAM_FLAG_CONST;
-		params->params[i].ptype = statement->argtypes[i];
+		params->params[i].ptype = ((StatementParam *) lfirst(lc))->type;
 	}
 	options.params = params;
 	options.dest = dest;
@@ -122,7 +131,7 @@ sd_execute(PlanStatement *statement, int expected, Datum *values,
 	code = SPI_execute_plan_extended(statement->plan, &options);
 	if (code != expected)
 		elog(ERROR, "unexpected SPI result %s: %s",
-			 SPI_result_code_string(code), statement->query);
+			 SPI_result_code_string(code), statement->query.data);
 
 	/* SPI leaves its own context to be the current one */
 	MemoryContextSwitchTo(caller_context);
@@ -169,29 +178,4 @@ sd_execute_as_owner(Oid schema, const char *query, int expected, int nargs,
 		elog(ERROR, "unexpected SPI result %s: %s",
 			 SPI_result_code_string(code), query);
 	return SPI_processed;
-}
-
-/* The name of a table with its schema, quoted for a statement */
-char *
-sd_qualified_name(Oid table)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
-									  get_rel_name(table));
-}
-
-/*
- * The name by which messages and reports call a table: bare where the caller's
- * search_path finds it, else with its schema.
- */
-char *
-sd_table_name(Oid table)
-{
-	char	   *name = get_rel_name(table);
-
-	if (name == NULL)
-		return psprintf("%u", table);
-	if (RelationIsVisible(table))
-		return name;
-	return psprintf("%s.%s",
-					get_namespace_name(get_rel_namespace(table)), name);
 }

@@ -1,0 +1,459 @@
+/*-------------------------------------------------------------------------
+ *
+ * audit.c
+ *	  The audit table: whether it can take a row for each deleted account and
+ *	  keep it, and the writing of those rows.
+ *
+ * The columns that are filled are called user_id, action, details, performed_by
+ * and created_at here, whatever the policy says that they are called there.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/audit.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "parser/parse_coerce.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "scheduled_deletion.h"
+
+/* What is written, in the order of the columns of the INSERT */
+typedef enum AuditColumn
+{
+	AUDIT_USER_ID,
+	AUDIT_ACTION,
+	AUDIT_DETAILS,
+	AUDIT_PERFORMED_BY,
+	AUDIT_CREATED_AT,
+	NAUDIT_COLUMNS
+} AuditColumn;
+
+static const struct
+{
+	const char *name;
+	bool		is_required;	/* else the policy may say that there is none */
+	const char *value;			/* of the INSERT; %d is a parameter */
+}			audit_columns[NAUDIT_COLUMNS] =
+{
+	{"user_id", true, "u.k"},
+	{"action", true, "$3"},
+	{"details", true, "u.d"},
+	{"performed_by", false, "NULL"},
+	{"created_at", false, "$4"},
+};
+
+static void find_columns(DeletionPlan *plan, Relation rel,
+						 Form_pg_attribute *columns);
+static char *column_name(DeletionPolicy *policy, AuditColumn column);
+static Form_pg_attribute find_column(Relation rel, const char *name);
+static char *suggest_columns(DeletionPlan *plan, Relation rel);
+static Form_pg_attribute guess_column(Relation rel, const char *name);
+static char *bare_letters(const char *name);
+static void check_unknown_names(DeletionPolicy *policy);
+static void check_types(DeletionPlan *plan, Relation rel,
+						Form_pg_attribute *columns);
+static void require_type(Relation rel, Form_pg_attribute column, Oid type);
+static void check_other_columns(Relation rel, Form_pg_attribute *columns);
+static void check_rows_stay(DeletionPlan *plan, Relation rel,
+							Form_pg_attribute user_id);
+static void write_statement(DeletionPlan *plan, Relation rel,
+							Form_pg_attribute *columns);
+
+/*
+ * Find the columns of the policy's audit table, refuse one that is not fit, and
+ * write the statement that fills it.  The table is locked afterwards.
+ */
+void
+sd_resolve_audit_table(DeletionPlan *plan)
+{
+	DeletionPolicy *policy = plan->policy;
+	Relation	rel = sd_open_table(policy, "audit table", policy->audit_table,
+									policy->audit_table_name, plan->lockmode);
+	Form_pg_attribute columns[NAUDIT_COLUMNS];
+
+	find_columns(plan, rel, columns);
+	check_types(plan, rel, columns);
+	check_other_columns(rel, columns);
+	check_rows_stay(plan, rel, columns[AUDIT_USER_ID]);
+	write_statement(plan, rel, columns);
+	table_close(rel, NoLock);
+}
+
+/* Find the columns; NULL for one of which the policy says that there is none */
+static void
+find_columns(DeletionPlan *plan, Relation rel, Form_pg_attribute *columns)
+{
+	List	   *missing = NIL;
+
+	check_unknown_names(plan->policy);
+	for (int i = 0; i < NAUDIT_COLUMNS; i++)
+	{
+		char	   *name = column_name(plan->policy, i);
+
+		columns[i] = name == NULL ? NULL : find_column(rel, name);
+		if (columns[i] == NULL && (name != NULL || audit_columns[i].is_required))
+			missing = lappend(missing, name != NULL ? name :
+							  pstrdup(audit_columns[i].name));
+	}
+	if (missing != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg_plural("audit table \"%s\" of deletion policy \"%s\" lacks column %s",
+							   "audit table \"%s\" of deletion policy \"%s\" lacks columns %s",
+							   list_length(missing),
+							   sd_table_name(RelationGetRelid(rel)),
+							   plan->policy->name, sd_name_list(missing)),
+				 errhint("If they have other names, give those: audit_columns => %s. A null stands for no such column, of performed_by and created_at.",
+						 quote_literal_cstr(suggest_columns(plan, rel)))));
+}
+
+/* What a column is called, or NULL if the policy says that there is none */
+static char *
+column_name(DeletionPolicy *policy, AuditColumn column)
+{
+	const char *name = audit_columns[column].name;
+	JsonbValue *value;
+	JsonbValue	buf;
+
+	if (policy->audit_columns == NULL)
+		return pstrdup(name);
+	value = getKeyJsonValueFromContainer(&policy->audit_columns->root, name,
+										 strlen(name), &buf);
+	if (value == NULL)
+		return pstrdup(name);
+	if (value->type == jbvString)
+		return pnstrdup(value->val.string.val, value->val.string.len);
+	return NULL;
+}
+
+/* The column of that name, or NULL */
+static Form_pg_attribute
+find_column(Relation rel, const char *name)
+{
+	TupleDesc	tupdesc = RelationGetDescr(rel);
+
+	for (int i = 0; i < tupdesc->natts; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(tupdesc, i);
+
+		if (!attr->attisdropped && namestrcmp(&attr->attname, name) == 0)
+			return attr;
+	}
+	return NULL;
+}
+
+/* The audit_columns for the columns that there are, as far as can be guessed */
+static char *
+suggest_columns(DeletionPlan *plan, Relation rel)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoChar(&buf, '{');
+	for (int i = 0; i < NAUDIT_COLUMNS; i++)
+	{
+		char	   *name = column_name(plan->policy, i);
+		Form_pg_attribute column = name != NULL ? find_column(rel, name) : NULL;
+
+		if (column == NULL)
+			column = guess_column(rel, audit_columns[i].name);
+		if (column != NULL &&
+			strcmp(NameStr(column->attname), audit_columns[i].name) == 0)
+			continue;
+		appendStringInfo(&buf, "%s\"%s\": ", buf.len > 1 ? ", " : "",
+						 audit_columns[i].name);
+		if (column != NULL)
+			escape_json(&buf, NameStr(column->attname));
+		else
+			appendStringInfoString(&buf, audit_columns[i].is_required ?
+								   "\"…\"" : "null");
+	}
+	appendStringInfoChar(&buf, '}');
+	return buf.data;
+}
+
+/* A column whose name is the same but for case and underscores, or NULL */
+static Form_pg_attribute
+guess_column(Relation rel, const char *name)
+{
+	TupleDesc	tupdesc = RelationGetDescr(rel);
+
+	for (int i = 0; i < tupdesc->natts; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(tupdesc, i);
+
+		if (!attr->attisdropped &&
+			strcmp(bare_letters(NameStr(attr->attname)), bare_letters(name)) == 0)
+			return attr;
+	}
+	return NULL;
+}
+
+static char *
+bare_letters(const char *name)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (; *name != '\0'; name++)
+	{
+		if (*name != '_')
+			appendStringInfoChar(&buf, pg_tolower((unsigned char) *name));
+	}
+	return buf.data;
+}
+
+/* Refuse audit_columns that are not names for ours */
+static void
+check_unknown_names(DeletionPolicy *policy)
+{
+	JsonbIterator *it;
+	JsonbValue	value;
+	JsonbIteratorToken token;
+	bool		is_known = false;
+
+	if (policy->audit_columns == NULL)
+		return;
+	if (!JB_ROOT_IS_OBJECT(policy->audit_columns))
+		is_known = false;
+	else
+	{
+		is_known = true;
+		it = JsonbIteratorInit(&policy->audit_columns->root);
+		while (is_known && (token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+		{
+			if (token == WJB_KEY)
+			{
+				is_known = false;
+				for (int i = 0; i < NAUDIT_COLUMNS; i++)
+				{
+					if (strlen(audit_columns[i].name) == value.val.string.len &&
+						strncmp(audit_columns[i].name, value.val.string.val,
+								value.val.string.len) == 0)
+						is_known = true;
+				}
+			}
+			else if (token == WJB_VALUE)
+				is_known = value.type == jbvString || value.type == jbvNull;
+		}
+	}
+	if (!is_known)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("audit_columns of deletion policy \"%s\" must give names to columns of the audit table",
+						policy->name),
+				 errhint("Use an object with any of the keys user_id, action, details, performed_by and created_at.")));
+}
+
+/*
+ * The columns take what they are given.  user_id takes keys of their own type
+ * or, as text, of any.
+ */
+static void
+check_types(DeletionPlan *plan, Relation rel, Form_pg_attribute *columns)
+{
+	Form_pg_attribute user_id = columns[AUDIT_USER_ID];
+	Oid			user_id_type = getBaseType(user_id->atttypid);
+	Oid			key_type = plan->key->columns[0].type;
+
+	if (plan->key->ncolumns == 1 && IsBinaryCoercible(user_id_type, key_type))
+		plan->audit_key_type = key_type;
+	else if (user_id_type == TEXTOID || user_id_type == VARCHAROID)
+		plan->audit_key_type = TEXTOID;
+	else
+		require_type(rel, user_id, plan->key->ncolumns == 1 ? key_type : TEXTOID);
+
+	if (getBaseType(columns[AUDIT_ACTION]->atttypid) != VARCHAROID)
+		require_type(rel, columns[AUDIT_ACTION], TEXTOID);
+	require_type(rel, columns[AUDIT_DETAILS], JSONBOID);
+	if (columns[AUDIT_CREATED_AT] != NULL)
+		require_type(rel, columns[AUDIT_CREATED_AT], TIMESTAMPTZOID);
+
+	if (columns[AUDIT_PERFORMED_BY] != NULL &&
+		columns[AUDIT_PERFORMED_BY]->attnotnull)
+	{
+		const char *name = NameStr(columns[AUDIT_PERFORMED_BY]->attname);
+
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				 errmsg("column \"%s\" of audit table \"%s\" is NOT NULL",
+						name, sd_table_name(RelationGetRelid(rel))),
+				 errdetail("A scheduled deletion is performed by nobody, and written as null."),
+				 errhint("Run ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL.",
+						 sd_qualified_name(RelationGetRelid(rel)),
+						 quote_identifier(name))));
+	}
+}
+
+/* Refuse a column that is not of exactly that type, or a domain over it */
+static void
+require_type(Relation rel, Form_pg_attribute column, Oid type)
+{
+	if (getBaseType(column->atttypid) != type)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of audit table \"%s\" has type %s, not %s",
+						NameStr(column->attname),
+						sd_table_name(RelationGetRelid(rel)),
+						format_type_be(column->atttypid),
+						format_type_be(type)),
+				 errhint("Change the column's type to %s.",
+						 format_type_be(type))));
+}
+
+/* Other columns fill themselves */
+static void
+check_other_columns(Relation rel, Form_pg_attribute *columns)
+{
+	TupleDesc	tupdesc = RelationGetDescr(rel);
+
+	for (int i = 0; i < tupdesc->natts; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(tupdesc, i);
+		bool		is_filled = false;
+
+		for (int j = 0; j < NAUDIT_COLUMNS; j++)
+			is_filled = is_filled || attr == columns[j];
+		if (attr->attnotnull && !attr->attisdropped && !attr->atthasdef &&
+			attr->attidentity == '\0' &&
+			get_typdefault(attr->atttypid) == NULL && !is_filled)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+					 errmsg("column \"%s\" of audit table \"%s\" is NOT NULL and has no default",
+							NameStr(attr->attname),
+							sd_table_name(RelationGetRelid(rel))),
+					 errhint("Give it a default, or drop NOT NULL.")));
+	}
+}
+
+/* Neither a crash nor the deletion of its account takes an audit row away */
+static void
+check_rows_stay(DeletionPlan *plan, Relation rel, Form_pg_attribute user_id)
+{
+	const char *name = sd_table_name(RelationGetRelid(rel));
+	ListCell   *lc;
+
+	foreach(lc, find_all_inheritors(RelationGetRelid(rel), NoLock, NULL))
+	{
+		if (get_rel_persistence(lfirst_oid(lc)) != RELPERSISTENCE_PERMANENT)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+					 errmsg("audit table \"%s\" is not permanent",
+							sd_table_name(lfirst_oid(lc))),
+					 errdetail("A crash would empty it, and leave the accounts deleted."),
+					 errhint("Run ALTER TABLE %s SET LOGGED.",
+							 sd_qualified_name(lfirst_oid(lc)))));
+	}
+
+	foreach(lc, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *fk = lfirst_node(ForeignKeyCacheInfo, lc);
+
+		for (int i = 0; i < fk->nkeys; i++)
+		{
+			if (list_member_oid(plan->account_tables, fk->confrelid) &&
+				fk->conkey[i] == user_id->attnum)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_FOREIGN_KEY),
+						 errmsg("column \"%s\" of audit table \"%s\" references the account table",
+								NameStr(user_id->attname), name),
+						 errdetail("An audit row could not outlive its account."),
+						 errhint("Drop constraint \"%s\".",
+								 get_constraint_name(fk->conoid))));
+		}
+	}
+}
+
+/*
+ * The audit rows, one for each key and its details:
+ *
+ *	INSERT INTO <audit table> (user_id, action, details, performed_by, created_at)
+ *	SELECT u.k, $3, u.d, NULL, $4
+ *	FROM ROWS FROM (unnest($1), unnest($2)) u (k, d)
+ *
+ * with the names of those columns that there are.
+ */
+static void
+write_statement(DeletionPlan *plan, Relation rel, Form_pg_attribute *columns)
+{
+	PlanStatement *audit = &plan->audit;
+	StringInfoData values;
+
+	initStringInfo(&audit->query);
+	initStringInfo(&values);
+	appendStringInfo(&audit->query, "INSERT INTO %s (",
+					 sd_qualified_name(RelationGetRelid(rel)));
+	for (int i = 0; i < NAUDIT_COLUMNS; i++)
+	{
+		if (columns[i] == NULL)
+			continue;
+		appendStringInfo(&audit->query, "%s%s", i > 0 ? ", " : "",
+						 quote_identifier(NameStr(columns[i]->attname)));
+		appendStringInfo(&values, "%s%s", i > 0 ? ", " : "",
+						 audit_columns[i].value);
+	}
+	appendStringInfo(&audit->query, ") SELECT %s"
+					 " FROM ROWS FROM (pg_catalog.unnest($1),"
+					 " pg_catalog.unnest($2)) u (k, d)", values.data);
+
+	sd_add_param(audit, SD_PARAM_CALLER, get_array_type(plan->audit_key_type));
+	sd_add_param(audit, SD_PARAM_CALLER, JSONBARRAYOID);
+	sd_add_param(audit, SD_PARAM_CALLER, TEXTOID);
+	sd_add_param(audit, SD_PARAM_CALLER, TIMESTAMPTZOID);
+	sd_add_statement(plan, audit);
+}
+
+/*
+ * Write the audit rows of accounts whose rows have just been deleted, in the
+ * same subtransaction; throws an error unless there is one for each of them.
+ */
+void
+sd_write_audit_rows(Run *run, Account **accounts, int naccounts)
+{
+	DeletionPlan *plan = run->plan;
+	Oid			key_type = plan->audit_key_type;
+	bool		is_text = plan->key->ncolumns > 1 ||
+		key_type != plan->key->columns[0].type;
+	Datum		values[4];
+	Datum	   *keys = palloc(sizeof(Datum) * naccounts);
+	Datum	   *details = palloc(sizeof(Datum) * naccounts);
+	int16		typlen;
+	bool		typbyval;
+	char		typalign;
+	uint64		nwritten;
+
+	for (int i = 0; i < naccounts; i++)
+	{
+		keys[i] = is_text ?
+			CStringGetTextDatum(sd_key_text(plan, accounts[i]->key)) :
+			accounts[i]->key[0];
+		details[i] = JsonbPGetDatum(sd_audit_details(run, accounts[i]));
+	}
+
+	get_typlenbyvalalign(key_type, &typlen, &typbyval, &typalign);
+	values[0] = PointerGetDatum(construct_array(keys, naccounts, key_type,
+												typlen, typbyval, typalign));
+	values[1] = PointerGetDatum(construct_array(details, naccounts, JSONBOID,
+												-1, false, TYPALIGN_INT));
+	values[2] = CStringGetTextDatum("hard_deleted");
+	values[3] = TimestampTzGetDatum(GetCurrentTimestamp());
+	nwritten = sd_execute(&plan->audit, SPI_OK_INSERT, values, NULL, NULL);
+
+	if (nwritten != naccounts)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+				 errmsg("%d audit rows were to be written, but " UINT64_FORMAT " were",
+						naccounts, nwritten)));
+}

@@ -1,0 +1,124 @@
+/*-------------------------------------------------------------------------
+ *
+ * names.c
+ *	  How tables, types and operators are written: in statements, so that they
+ *	  mean the same under any search_path, and in messages, as people call them.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/names.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "scheduled_deletion.h"
+
+/* The name of a table with its schema, quoted for a statement */
+char *
+sd_qualified_name(Oid table)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
+									  get_rel_name(table));
+}
+
+/* The qualified and quoted name of one of the extension's tables */
+char *
+sd_own_table(Oid schema, const char *name)
+{
+	return quote_qualified_identifier(get_namespace_name(schema), name);
+}
+
+/*
+ * The name by which messages and reports call a table: bare where the caller's
+ * search_path finds it, else with its schema.
+ */
+char *
+sd_table_name(Oid table)
+{
+	char	   *name = get_rel_name(table);
+
+	if (name == NULL)
+		return psprintf("%u", table);
+	if (RelationIsVisible(table))
+		return name;
+	return psprintf("%s.%s",
+					get_namespace_name(get_rel_namespace(table)), name);
+}
+
+/* A type with its schema, as it is without a length: "character" is one long */
+char *
+sd_type_name(Oid type)
+{
+	return format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN |
+								FORMAT_TYPE_FORCE_QUALIFY);
+}
+
+/* An operator with its schema, and a space on either side */
+void
+sd_append_operator(StringInfo buf, Oid operator)
+{
+	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
+	Form_pg_operator form;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for operator %u", operator);
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	appendStringInfo(buf, " OPERATOR(%s.%s) ",
+					 quote_identifier(get_namespace_name(form->oprnamespace)),
+					 NameStr(form->oprname));
+	ReleaseSysCache(tuple);
+}
+
+/* Names as a person lists them: "a", "b" */
+char *
+sd_name_list(List *names)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	foreach(lc, names)
+		appendStringInfo(&buf, "%s\"%s\"", buf.len > 0 ? ", " : "",
+						 (char *) lfirst(lc));
+	return buf.data;
+}
+
+/* Names as the array that a table has them in, and back */
+Datum
+sd_name_array(List *names)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(list_length(names), 1));
+	ListCell   *lc;
+
+	foreach(lc, names)
+		values[foreach_current_index(lc)] =
+			DirectFunctionCall1(namein, CStringGetDatum(lfirst(lc)));
+	return PointerGetDatum(construct_array(values, list_length(names), NAMEOID,
+										   NAMEDATALEN, false, TYPALIGN_CHAR));
+}
+
+List *
+sd_names_of_array(ArrayType *array)
+{
+	Datum	   *values;
+	bool	   *nulls;
+	int			n;
+	List	   *names = NIL;
+
+	deconstruct_array(array, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR,
+					  &values, &nulls, &n);
+	for (int i = 0; i < n; i++)
+		names = lappend(names, nulls[i] ? pstrdup("") :
+						pstrdup(NameStr(*DatumGetName(values[i]))));
+	return names;
+}

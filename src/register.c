@@ -1,0 +1,331 @@
+/*-------------------------------------------------------------------------
+ *
+ * register.c
+ *	  What the operator decides: policies and their steps, validated when they
+ *	  are given as they will be when they are followed.
+ *
+ * A policy is written first, then its plan is made, as a run would; what the
+ * plan refuses, the error takes back.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/register.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/timestamp.h"
+
+#include "scheduled_deletion.h"
+
+static Oid	default_audit_table(Oid account_table, List *key_columns);
+static Datum primary_key(Oid account_table);
+static void check_policy_values(PolicyRow *row);
+static void check_names(PolicyRow *row, int column, const char *name);
+static void check_interval(PolicyRow *row, int column, const char *name);
+static void check_match(PolicyRow *row);
+static void validate(Oid schema, Datum policy, const char *what);
+static void notice_unused_mark(DeletionPolicy *policy);
+
+/* Write a policy whose name, account table and key may still be null */
+void
+sd_add_policy(Oid schema, PolicyRow *row)
+{
+	Oid			account_table;
+
+	if (row->nulls[SD_POLICY] == 'n' || row->nulls[SD_ACCOUNT_TABLE] == 'n')
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null",
+						row->nulls[SD_POLICY] == 'n' ? "policy" : "account_table")));
+	check_policy_values(row);
+
+	account_table = DatumGetObjectId(row->values[SD_ACCOUNT_TABLE]);
+	if (row->nulls[SD_KEY_COLUMNS] == 'n')
+		sd_set_column(row, SD_KEY_COLUMNS, primary_key(account_table));
+	if (row->nulls[SD_AUDIT_TABLE_COLUMN] == 'n')
+		sd_set_table(row, SD_AUDIT_TABLE_COLUMN,
+					 default_audit_table(account_table,
+										 sd_names_of_array(DatumGetArrayTypeP(row->values[SD_KEY_COLUMNS]))));
+
+	if (!sd_insert_policy(schema, row))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("deletion policy \"%s\" exists already",
+						TextDatumGetCString(row->values[SD_POLICY])),
+				 errhint("Change it with alter_deletion_policy(), or choose another name.")));
+	validate(schema, row->values[SD_POLICY], "registered");
+}
+
+/* Change a policy; null columns keep their value */
+void
+sd_alter_policy(Oid schema, PolicyRow *row)
+{
+	check_policy_values(row);
+	if (row->nulls[SD_POLICY] == 'n' || !sd_update_policy(schema, row))
+		(void) sd_load_policies(schema, row->nulls[SD_POLICY] == 'n' ? "" :
+								TextDatumGetCString(row->values[SD_POLICY]),
+								true);
+	validate(schema, row->values[SD_POLICY], "changed");
+}
+
+/* Write a step, whose policy and table may still be null */
+void
+sd_add_step(Oid schema, PolicyRow *row)
+{
+	static const struct
+	{
+		int			column;
+		const char *name;
+	}			required[] =
+	{
+		{SD_STEP_POLICY, "policy"}, {SD_STEP_TABLE, "step_table"}, {SD_STEP_COLUMNS, "columns"}
+	};
+	char	   *action = "delete";
+
+	for (int i = 0; i < lengthof(required); i++)
+	{
+		if (row->nulls[required[i].column] == 'n')
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("%s must not be null", required[i].name)));
+	}
+	check_names(row, SD_STEP_COLUMNS, "columns");
+	check_names(row, SD_STEP_VIA_COLUMNS, "via_columns");
+	check_match(row);
+
+	if (row->nulls[SD_STEP_ACTION] != 'n')
+		action = TextDatumGetCString(row->values[SD_STEP_ACTION]);
+	if (strcmp(action, "delete") != 0 && strcmp(action, "set null") != 0 &&
+		strcmp(action, "keep") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unrecognized action: \"%s\"", action),
+				 errhint("Use 'delete', 'set null' or 'keep'.")));
+	if (strcmp(action, "keep") == 0 && row->nulls[SD_STEP_REASON] == 'n')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a step that keeps rows needs a reason"),
+				 errhint("Say by what right they are kept; the reason goes into each audit row.")));
+	if (strcmp(action, "delete") != 0 &&
+		row->nulls[SD_STEP_AFTER_ACCOUNT] != 'n' &&
+		DatumGetBool(row->values[SD_STEP_AFTER_ACCOUNT]))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("only a step that deletes rows can come after the account")));
+
+	/* the policy must be there */
+	(void) sd_load_policies(schema, TextDatumGetCString(row->values[SD_STEP_POLICY]),
+							true);
+	sd_insert_step(schema, row);
+	validate(schema, row->values[SD_STEP_POLICY], "changed");
+}
+
+/* Refuse what a policy cannot be given, whatever its tables are */
+static void
+check_policy_values(PolicyRow *row)
+{
+	if (row->nulls[SD_POLICY] != 'n' &&
+		VARSIZE_ANY_EXHDR(DatumGetPointer(row->values[SD_POLICY])) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("policy must not be empty")));
+	check_names(row, SD_KEY_COLUMNS, "key_columns");
+	if (row->nulls[SD_AUDIT_DETAILS] != 'n' &&
+		array_contains_nulls(DatumGetArrayTypeP(row->values[SD_AUDIT_DETAILS])))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("audit_details must not contain nulls")));
+
+	check_interval(row, SD_GRACE, "grace");
+	check_interval(row, SD_OVERDUE_AFTER, "overdue_after");
+	if (row->nulls[SD_TIME_ZONE] != 'n')
+		(void) DirectFunctionCall2(timestamptz_zone, row->values[SD_TIME_ZONE],
+								   TimestampTzGetDatum(GetCurrentTimestamp()));
+	if (row->nulls[SD_BLOCKING_KEYS] != 'n')
+	{
+		char	   *blocking_keys = TextDatumGetCString(row->values[SD_BLOCKING_KEYS]);
+
+		if (strcmp(blocking_keys, "fail") != 0 &&
+			strcmp(blocking_keys, "delete") != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("unrecognized value of blocking_keys: \"%s\"",
+							blocking_keys),
+					 errhint("Use 'fail' or 'delete'.")));
+	}
+}
+
+/* A list of names has one, and they are not null */
+static void
+check_names(PolicyRow *row, int column, const char *name)
+{
+	ArrayType  *array;
+
+	if (row->nulls[column] == 'n')
+		return;
+	array = DatumGetArrayTypeP(row->values[column]);
+	if (ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)) == 0 ||
+		array_contains_nulls(array))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must name at least one column, and no null", name)));
+}
+
+static void
+check_interval(PolicyRow *row, int column, const char *name)
+{
+	Interval	zero = {0};
+
+	if (row->nulls[column] != 'n' &&
+		DatumGetBool(DirectFunctionCall2(interval_lt, row->values[column],
+										 IntervalPGetDatum(&zero))))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be negative", name)));
+}
+
+/* What rows have to match is given as values, one for each column */
+static void
+check_match(PolicyRow *row)
+{
+	JsonbIterator *it;
+	JsonbValue	value;
+	JsonbIteratorToken token;
+	bool		is_flat;
+	Jsonb	   *match;
+
+	if (row->nulls[SD_STEP_MATCH] == 'n')
+		return;
+	match = DatumGetJsonbP(row->values[SD_STEP_MATCH]);
+	is_flat = JB_ROOT_IS_OBJECT(match) && JB_ROOT_COUNT(match) > 0;
+	it = JsonbIteratorInit(&match->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_VALUE &&
+			(value.type == jbvNull || value.type == jbvBinary))
+			is_flat = false;
+	}
+	if (!is_flat)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("match must be an object that gives values to columns"),
+				 errhint("As in match => '{\"item_type\": \"User\"}'.")));
+}
+
+/* The primary key of the account table, which a policy that names no key has */
+static Datum
+primary_key(Oid account_table)
+{
+	Relation	rel = try_relation_open(account_table, AccessShareLock);
+	List	   *names = NIL;
+
+	if (rel != NULL)
+	{
+		names = sd_primary_key_columns(rel);
+		relation_close(rel, NoLock);
+	}
+	if (names == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				 errmsg("account table \"%s\" has no primary key",
+						sd_table_name(account_table)),
+				 errhint("Name the columns of a unique constraint as key_columns.")));
+	return sd_name_array(names);
+}
+
+/* The table audit_log beside the account table */
+static Oid
+default_audit_table(Oid account_table, List *key_columns)
+{
+	Oid			schema = get_rel_namespace(account_table);
+	Oid			table = get_relname_relid(SD_AUDIT_TABLE, schema);
+
+	if (!OidIsValid(table))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("audit table \"%s\" does not exist",
+						quote_qualified_identifier(get_namespace_name(schema),
+												   SD_AUDIT_TABLE)),
+				 errdetail("Without a record of it nothing is deleted."),
+				 errhint("Name another table as audit_table, or run %s",
+						 sd_create_audit_table(account_table, key_columns))));
+	return table;
+}
+
+/*
+ * Make the plan of a policy as it is now, and tell what it comes to.  One that
+ * is disabled may be broken.
+ */
+static void
+validate(Oid schema, Datum policy_name, const char *what)
+{
+	DeletionPolicy *policy = linitial(sd_load_policies(schema,
+													   TextDatumGetCString(policy_name),
+													   true));
+	DeletionPlan *plan;
+	int			ndeleted = 0;
+	int			nblocking = 0;
+	ListCell   *lc;
+
+	if (!policy->enabled)
+	{
+		ereport(NOTICE,
+				(errmsg("deletion policy \"%s\" is %s, and disabled",
+						policy->name, what)));
+		return;
+	}
+
+	plan = sd_make_plan(policy, AccessShareLock);
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+
+		if (step->action == SD_DELETE)
+			ndeleted++;
+		else if (step->action == SD_BLOCK)
+			nblocking += list_length(step->links);
+	}
+	ereport(NOTICE,
+			(errmsg("deletion policy \"%s\" is %s: it deletes from %d tables, and %d foreign keys stop accounts",
+					policy->name, what, ndeleted, nblocking),
+			 errhint("SELECT * FROM %s.deletion_plan(%s) shows them all.",
+					 quote_identifier(get_namespace_name(schema)),
+					 quote_literal_cstr(policy->name))));
+	notice_unused_mark(policy);
+}
+
+/*
+ * Tell of a column that looks as if it says that an account is finished, or
+ * asked for, which the policy does not read.
+ */
+static void
+notice_unused_mark(DeletionPolicy *policy)
+{
+	static const char *const marks[] = {
+		"deleted_at", "deletedAt", "is_deleted", "isDeleted", "deleted",
+		"deleted_on", "discarded_at", "removed_at", "erased_at", "anonymized_at"
+	};
+
+	for (int i = 0; i < lengthof(marks); i++)
+	{
+		if (get_attnum(policy->account_table, marks[i]) != InvalidAttrNumber &&
+			strcmp(marks[i], policy->due_column) != 0 &&
+			(policy->done_column == NULL ||
+			 strcmp(marks[i], policy->done_column) != 0))
+			ereport(NOTICE,
+					(errmsg("column \"%s\" of account table \"%s\" is neither due column nor done column of deletion policy \"%s\"",
+							marks[i], sd_table_name(policy->account_table),
+							policy->name),
+					 errhint("If accounts that have it set are to be left alone, make it the done column.")));
+	}
+}

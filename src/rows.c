@@ -1,0 +1,297 @@
+/*-------------------------------------------------------------------------
+ *
+ * rows.c
+ *	  The rows of a step that belong to the accounts of an attempt: by which keys
+ *	  rows of other tables refer to them, and whose they are.
+ *
+ * A set is filled by one statement after the other, and then asked: for arrays
+ * of a key's values, which are parameters of the statements that follow, and
+ * for the row that a value belongs to.  Both need the rows sorted by the key,
+ * which is done when it is first asked for, and again when rows were added.
+ *
+ * A set and all that is in it lives in the memory context that is current when
+ * it is made.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/rows.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/array.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
+
+#include "scheduled_deletion.h"
+
+/* The rows of a set that have a key, sorted by it; equal ones are there once */
+typedef struct RowIndex
+{
+	bool		is_valid;		/* no row was added since */
+	Row		  **rows;
+	int			nrows;
+	Row		   *last;			/* found last; values come in runs */
+	Datum	   *arrays;			/* of each column, 0 if not made yet */
+} RowIndex;
+
+struct RowSet
+{
+	PlanStep   *step;
+	MemoryContext context;
+	Row		  **rows;			/* in the order in which they were added */
+	int			nrows;
+	int			max_rows;
+	RowIndex   *indexes;		/* by number of the key */
+};
+
+static RowIndex *valid_index(RowSet *set, PlanKey *key);
+static int	compare_rows(const void *a, const void *b, void *arg);
+static int	compare_values(PlanKey *key, FmgrInfo *compare, Datum *values,
+						   Row *row);
+static Datum make_array(Row **rows, int nrows, PlanKey *key, int column);
+
+/* An empty set, for rows of that step */
+RowSet *
+sd_make_rows(PlanStep *step)
+{
+	RowSet	   *set = palloc0(sizeof(RowSet));
+
+	set->step = step;
+	set->context = CurrentMemoryContext;
+	set->max_rows = 64;
+	set->rows = palloc(sizeof(Row *) * set->max_rows);
+	set->indexes = palloc0(sizeof(RowIndex) * list_length(step->keys));
+	return set;
+}
+
+/* A row of that step and account, which the caller fills in, and may add */
+Row *
+sd_make_row(RowSet *set, Account *account)
+{
+	int			nvalues = set->step->nvalues;
+	Row		   *row = MemoryContextAllocZero(set->context,
+											 offsetof(Row, values) +
+											 (sizeof(Datum) + sizeof(bool)) * nvalues);
+
+	row->account = account;
+	row->nulls = (bool *) &row->values[nvalues];
+	return row;
+}
+
+/* Give a row the value of a column of a key, which is copied */
+void
+sd_set_value(RowSet *set, Row *row, PlanKey *key, int column, Datum value,
+			 bool is_null)
+{
+	MemoryContext caller_context = MemoryContextSwitchTo(set->context);
+	KeyColumn  *type = &key->columns[column];
+	int			i = key->first_value + column;
+
+	row->nulls[i] = is_null;
+	if (!is_null)
+		row->values[i] = datumCopy(value, type->typbyval, type->typlen);
+	MemoryContextSwitchTo(caller_context);
+}
+
+/* Add a row to a set */
+void
+sd_add_row(RowSet *set, Row *row)
+{
+	if (set->nrows == set->max_rows)
+	{
+		set->max_rows *= 2;
+		set->rows = repalloc_huge(set->rows, sizeof(Row *) * set->max_rows);
+	}
+	set->rows[set->nrows++] = row;
+	for (int i = 0; i < list_length(set->step->keys); i++)
+		set->indexes[i].is_valid = false;
+}
+
+int
+sd_count_rows(RowSet *set)
+{
+	return set->nrows;
+}
+
+Row *
+sd_get_row(RowSet *set, int n)
+{
+	return set->rows[n];
+}
+
+/*
+ * The row with a key that equals the values by those comparisons (value, key),
+ * or NULL.
+ */
+Row *
+sd_find_row(RowSet *set, PlanKey *key, FmgrInfo *compare, Datum *values)
+{
+	RowIndex   *index = valid_index(set, key);
+	int			low = 0;
+	int			high = index->nrows - 1;
+
+	if (index->last != NULL &&
+		compare_values(key, compare, values, index->last) == 0)
+		return index->last;
+
+	while (low <= high)
+	{
+		int			middle = low + (high - low) / 2;
+		int			result = compare_values(key, compare, values,
+											index->rows[middle]);
+
+		if (result == 0)
+			return index->last = index->rows[middle];
+		if (result < 0)
+			high = middle - 1;
+		else
+			low = middle + 1;
+	}
+	return NULL;
+}
+
+/* The row with that first key, which tells rows apart; or NULL */
+Row *
+sd_find_same_row(RowSet *set, Datum *values)
+{
+	PlanKey    *key = linitial(set->step->keys);
+	FmgrInfo   *compare = palloc(sizeof(FmgrInfo) * key->ncolumns);
+
+	for (int i = 0; i < key->ncolumns; i++)
+		compare[i] = key->columns[i].compare;
+	return sd_find_row(set, key, compare, values);
+}
+
+/* An array of a column of a key, of all rows that have it */
+Datum
+sd_key_array(RowSet *set, PlanKey *key, int column)
+{
+	RowIndex   *index = valid_index(set, key);
+
+	if (index->arrays[column] == 0)
+	{
+		MemoryContext caller_context = MemoryContextSwitchTo(set->context);
+
+		index->arrays[column] = make_array(index->rows, index->nrows, key,
+										   column);
+		MemoryContextSwitchTo(caller_context);
+	}
+	return index->arrays[column];
+}
+
+/* The same of the rows added from number "first" on, in the current context */
+Datum
+sd_new_key_array(RowSet *set, PlanKey *key, int column, int first)
+{
+	Row		  **rows = palloc_extended(sizeof(Row *) * Max(set->nrows - first, 1),
+									   MCXT_ALLOC_HUGE);
+	int			nrows = 0;
+	Datum		array;
+
+	for (int i = first; i < set->nrows; i++)
+	{
+		if (sd_has_key(set->rows[i], key))
+			rows[nrows++] = set->rows[i];
+	}
+	array = make_array(rows, nrows, key, column);
+	pfree(rows);
+	return array;
+}
+
+/* The rows that have a key, sorted by it now if they are not */
+static RowIndex *
+valid_index(RowSet *set, PlanKey *key)
+{
+	RowIndex   *index = &set->indexes[key->number];
+	MemoryContext caller_context;
+	int			n = 0;
+
+	if (index->is_valid)
+		return index;
+
+	caller_context = MemoryContextSwitchTo(set->context);
+	if (index->rows != NULL)
+		pfree(index->rows);
+	index->rows = palloc_extended(sizeof(Row *) * Max(set->nrows, 1),
+								  MCXT_ALLOC_HUGE);
+	for (int i = 0; i < set->nrows; i++)
+	{
+		if (sd_has_key(set->rows[i], key))
+			index->rows[n++] = set->rows[i];
+	}
+	qsort_arg(index->rows, n, sizeof(Row *), compare_rows, key);
+
+	index->nrows = 0;
+	for (int i = 0; i < n; i++)
+	{
+		if (i == 0 || compare_rows(&index->rows[index->nrows - 1],
+								   &index->rows[i], key) != 0)
+			index->rows[index->nrows++] = index->rows[i];
+	}
+	index->arrays = palloc0(sizeof(Datum) * key->ncolumns);
+	index->last = NULL;
+	index->is_valid = true;
+	MemoryContextSwitchTo(caller_context);
+	return index;
+}
+
+/* Is no column of a row's key null?  Else nothing refers to it. */
+bool
+sd_has_key(Row *row, PlanKey *key)
+{
+	for (int i = 0; i < key->ncolumns; i++)
+	{
+		if (row->nulls[key->first_value + i])
+			return false;
+	}
+	return true;
+}
+
+static int
+compare_rows(const void *a, const void *b, void *arg)
+{
+	PlanKey    *key = arg;
+	Row		   *row = *(Row *const *) a;
+	int			result = 0;
+
+	for (int i = 0; result == 0 && i < key->ncolumns; i++)
+		result = DatumGetInt32(FunctionCall2Coll(&key->columns[i].compare,
+												 key->columns[i].collation,
+												 row->values[key->first_value + i],
+												 (*(Row *const *) b)->values[key->first_value + i]));
+	return result;
+}
+
+/* Compare values with a row's key */
+static int
+compare_values(PlanKey *key, FmgrInfo *compare, Datum *values, Row *row)
+{
+	int			result = 0;
+
+	for (int i = 0; result == 0 && i < key->ncolumns; i++)
+		result = DatumGetInt32(FunctionCall2Coll(&compare[i],
+												 key->columns[i].collation,
+												 values[i],
+												 row->values[key->first_value + i]));
+	return result;
+}
+
+/* An array of a column of a key */
+static Datum
+make_array(Row **rows, int nrows, PlanKey *key, int column)
+{
+	KeyColumn  *type = &key->columns[column];
+	Datum	   *values = palloc_extended(sizeof(Datum) * Max(nrows, 1),
+										 MCXT_ALLOC_HUGE);
+	ArrayType  *array;
+
+	for (int i = 0; i < nrows; i++)
+		values[i] = rows[i]->values[key->first_value + column];
+	array = construct_array(values, nrows, type->type, type->typlen,
+							type->typbyval, type->typalign);
+	pfree(values);
+	return PointerGetDatum(array);
+}

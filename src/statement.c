@@ -1,0 +1,688 @@
+/*-------------------------------------------------------------------------
+ *
+ * statement.c
+ *	  The statements of a plan: the only file that writes SQL on users' tables.
+ *
+ * Tables are written with their schema, operators as OPERATOR(schema.name) and
+ * types with theirs; values are parameters.  So the text means the same under
+ * any search_path, and the caller's need not be replaced: triggers of the
+ * user's tables see the one that they would see in any other DELETE.  Times are
+ * never now(): a distributed table's worker has a clock of its own.
+ *
+ * In the comments, <link> stands for the condition that a row leads to an
+ * account of the attempt,
+ *
+ *	t.<column> = ANY ($n) [AND ...]
+ *	[AND EXISTS (SELECT FROM ROWS FROM (unnest($n), ...) k (c1, ...)
+ *		WHERE t.<column> = k.c1 AND ...)]			if it has several columns
+ *	[AND t.tableoid = <table>]						for rows of a parent alone
+ *	[AND t.<match column> = $n ...]
+ *
+ * where $n is an array of a key's values, and <goes> for the condition that a
+ * row is deleted anyway: any of the <link>s of the step that deletes from its
+ * table.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/statement.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "catalog/pg_type.h"
+#include "nodes/parsenodes.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/typcache.h"
+
+#include "scheduled_deletion.h"
+
+static void write_account_statements(DeletionPlan *plan);
+static void append_due(DeletionPlan *plan, PlanStatement *statement);
+static void append_after_cursor(DeletionPlan *plan, PlanStatement *statement,
+								int due_param);
+static void append_greater_key(DeletionPlan *plan, PlanStatement *statement,
+							   int column);
+static void append_key_values(StringInfo buf, PlanStep *step);
+static void write_link_statements(DeletionPlan *plan, PlanLink *link);
+static void append_rows(DeletionPlan *plan, PlanStatement *statement,
+						PlanLink *link);
+static void write_deletes(DeletionPlan *plan, PlanStage *stage);
+static void write_delete(DeletionPlan *plan, PlanStage *stage, List *steps,
+						 List *links);
+static List *append_delete(DeletionPlan *plan, PlanStatement *statement,
+						   DeletePart *part, bool is_named);
+static void append_union(PlanStatement *statement, List *types);
+static void append_goes(DeletionPlan *plan, PlanStatement *statement,
+						PlanStep *step);
+static void append_link(PlanStatement *statement, PlanLink *link);
+static void append_row_of_key(PlanStatement *statement, PlanLink *link);
+static bool is_restricted(PlanLink *link);
+static void append_restriction(PlanStatement *statement, PlanLink *link);
+static void append_match(PlanStatement *statement, PlanLink *link,
+						 StepMatch *match);
+static void append_values(PlanStatement *statement, PlanLink *link);
+static char *link_value(PlanStatement *statement, PlanLink *link, int column);
+static void append_key_array(PlanStatement *statement, PlanLink *link,
+							 int column);
+static int	key_param(PlanStatement *statement, PlanKey *key, int column);
+
+/* Write all statements of a plan whose steps are in order */
+void
+sd_write_statements(DeletionPlan *plan)
+{
+	ListCell   *lc;
+
+	write_account_statements(plan);
+	foreach(lc, plan->steps)
+	{
+		ListCell   *cell;
+
+		foreach(cell, ((PlanStep *) lfirst(lc))->links)
+			write_link_statements(plan, lfirst(cell));
+	}
+	foreach(lc, plan->stages)
+		write_deletes(plan, lfirst(lc));
+}
+
+/* Add a statement to those that a run prepares */
+void
+sd_add_statement(DeletionPlan *plan, PlanStatement *statement)
+{
+	plan->statements = lappend(plan->statements, statement);
+}
+
+/* Add a parameter to a statement; the answer is its number */
+int
+sd_add_param(PlanStatement *statement, ParamSource source, Oid type)
+{
+	StatementParam *param = palloc0(sizeof(StatementParam));
+
+	param->source = source;
+	param->type = type;
+	statement->params = lappend(statement->params, param);
+	return list_length(statement->params);
+}
+
+/*
+ * The statements on the account table, but for its DELETE:
+ *
+ *	pick:		SELECT t.<key>, ..., t.<due> FROM <account table> t
+ *				WHERE <due> AND ($3 IS NULL OR (t.<due> >= $3
+ *					AND (t.<due> > $3 OR <key is greater than $4, ...>)))
+ *				ORDER BY t.<due>, t.<key>, ... LIMIT $1
+ *	pick_latest: SELECT t.<key>, ..., t.<due> FROM <account table> t
+ *				WHERE <due> ORDER BY t.<due> DESC LIMIT $1
+ *	due:		SELECT FROM <account table> t WHERE <due>
+ *	lock:		SELECT t.<key>, ..., t.<due> [, to_jsonb(t.<detail>), ...]
+ *				FROM <account table> t WHERE <link> AND <due>
+ *				FOR UPDATE SKIP LOCKED
+ *	still_due:	SELECT t.<key>, ... FROM <account table> t
+ *				WHERE <link> AND <due>
+ *
+ * where <due> is t.<due> <= $n [AND t.<done> IS NULL], and <key> in "lock" each
+ * column of every key by which rows of other tables lead to an account.
+ */
+static void
+write_account_statements(DeletionPlan *plan)
+{
+	const char *table = sd_qualified_name(plan->account->table);
+	const char *due = quote_identifier(plan->policy->due_column);
+	PlanStatement *pick = &plan->pick;
+	StringInfoData keys;
+	ListCell   *lc;
+	int			limit;
+	int			cursor;
+
+	initStringInfo(&keys);
+	for (int i = 0; i < plan->key->ncolumns; i++)
+		appendStringInfo(&keys, "%s, ", plan->key->columns[i].value);
+
+	/* $3 is a constant to the planner, so that no OR remains of its test */
+	initStringInfo(&pick->query);
+	limit = sd_add_param(pick, SD_PARAM_CALLER, INT8OID);
+	appendStringInfo(&pick->query, "SELECT %st.%s FROM %s t WHERE ",
+					 keys.data, due, table);
+	append_due(plan, pick);
+	cursor = sd_add_param(pick, SD_PARAM_CALLER, plan->due_type);
+	append_after_cursor(plan, pick, cursor);
+	appendStringInfo(&pick->query, " ORDER BY t.%s", due);
+	for (int i = 0; i < plan->key->ncolumns; i++)
+		appendStringInfo(&pick->query, ", %s", plan->key->columns[i].value);
+	appendStringInfo(&pick->query, " LIMIT $%d", limit);
+	sd_add_statement(plan, pick);
+
+	initStringInfo(&plan->pick_latest.query);
+	limit = sd_add_param(&plan->pick_latest, SD_PARAM_CALLER, INT8OID);
+	appendStringInfo(&plan->pick_latest.query, "SELECT %st.%s FROM %s t WHERE ",
+					 keys.data, due, table);
+	append_due(plan, &plan->pick_latest);
+	appendStringInfo(&plan->pick_latest.query, " ORDER BY t.%s DESC LIMIT $%d",
+					 due, limit);
+	sd_add_statement(plan, &plan->pick_latest);
+
+	initStringInfo(&plan->due.query);
+	appendStringInfo(&plan->due.query, "SELECT FROM %s t WHERE ", table);
+	append_due(plan, &plan->due);
+
+	initStringInfo(&plan->lock.query);
+	appendStringInfoString(&plan->lock.query, "SELECT ");
+	append_key_values(&plan->lock.query, plan->account);
+	appendStringInfo(&plan->lock.query, ", t.%s", due);
+	foreach(lc, plan->policy->audit_details)
+		appendStringInfo(&plan->lock.query, ", pg_catalog.to_jsonb(t.%s)",
+						 quote_identifier(lfirst(lc)));
+	appendStringInfo(&plan->lock.query, " FROM %s t WHERE ", table);
+	append_goes(plan, &plan->lock, plan->account);
+	appendStringInfoString(&plan->lock.query, " FOR UPDATE SKIP LOCKED");
+	sd_add_statement(plan, &plan->lock);
+
+	initStringInfo(&plan->still_due.query);
+	appendStringInfoString(&plan->still_due.query, "SELECT ");
+	append_values(&plan->still_due, plan->self);
+	appendStringInfo(&plan->still_due.query, " FROM %s t WHERE ", table);
+	append_goes(plan, &plan->still_due, plan->account);
+	sd_add_statement(plan, &plan->still_due);
+}
+
+/* The condition that an account is due */
+static void
+append_due(DeletionPlan *plan, PlanStatement *statement)
+{
+	appendStringInfo(&statement->query, "t.%s OPERATOR(pg_catalog.<=) $%d",
+					 quote_identifier(plan->policy->due_column),
+					 sd_add_param(statement, SD_PARAM_CUTOFF, plan->due_type));
+	if (plan->policy->done_column != NULL)
+		appendStringInfo(&statement->query, " AND t.%s IS NULL",
+						 quote_identifier(plan->policy->done_column));
+}
+
+/* The condition that an account comes after the last one, if there was one */
+static void
+append_after_cursor(DeletionPlan *plan, PlanStatement *statement, int due_param)
+{
+	const char *due = quote_identifier(plan->policy->due_column);
+
+	appendStringInfo(&statement->query,
+					 " AND ($%d IS NULL OR (t.%s OPERATOR(pg_catalog.>=) $%d"
+					 " AND (t.%s OPERATOR(pg_catalog.>) $%d OR ",
+					 due_param, due, due_param, due, due_param);
+	append_greater_key(plan, statement, 0);
+	appendStringInfoString(&statement->query, ")))");
+}
+
+/* The condition that a key is greater than another, from a column on */
+static void
+append_greater_key(DeletionPlan *plan, PlanStatement *statement, int column)
+{
+	KeyColumn  *key = &plan->key->columns[column];
+	int			param = sd_add_param(statement, SD_PARAM_CALLER, key->type);
+	StringInfo	buf = &statement->query;
+
+	appendStringInfoString(buf, key->value);
+	sd_append_operator(buf, get_opfamily_member(key->opfamily, key->opcintype,
+												key->opcintype,
+												BTGreaterStrategyNumber));
+	appendStringInfo(buf, "$%d", param);
+	if (column == plan->key->ncolumns - 1)
+		return;
+
+	appendStringInfo(buf, " OR (%s", key->value);
+	sd_append_operator(buf, get_opfamily_member(key->opfamily, key->opcintype,
+												key->opcintype,
+												BTEqualStrategyNumber));
+	appendStringInfo(buf, "$%d AND (", param);
+	append_greater_key(plan, statement, column + 1);
+	appendStringInfoString(buf, "))");
+}
+
+/* The columns of all keys of a step */
+static void
+append_key_values(StringInfo buf, PlanStep *step)
+{
+	ListCell   *lc;
+
+	foreach(lc, step->keys)
+	{
+		PlanKey    *key = lfirst(lc);
+
+		for (int i = 0; i < key->ncolumns; i++)
+			appendStringInfo(buf, "%s%s", key->first_value + i > 0 ? ", " : "",
+							 key->columns[i].value);
+	}
+}
+
+/*
+ * The statements of a link:
+ *
+ *	find:		SELECT t.<column>, ... FROM <table> t
+ *				WHERE <link> [AND (<goes>) IS NOT TRUE]
+ *	set_null:	UPDATE <table> t SET <column> = NULL, ...
+ *				WHERE <link> [AND (<goes>) IS NOT TRUE]
+ *	collect:	SELECT t.<column>, ..., t.<key>, ... FROM <table> t
+ *				WHERE <link> [FOR UPDATE]
+ *
+ * "find" tells whose rows stop an account, are set to null or its default, or
+ * are kept; of a step that deletes rows, whose rows were kept by a trigger.
+ */
+static void
+write_link_statements(DeletionPlan *plan, PlanLink *link)
+{
+	PlanStep   *step = link->step;
+	const char *table = sd_qualified_name(step->table);
+
+	if (step->action == SD_BLOCK ? link->is_asked :
+		step->action != SD_DELETE || step->can_keep_rows)
+	{
+		initStringInfo(&link->find.query);
+		appendStringInfoString(&link->find.query, "SELECT ");
+		append_values(&link->find, link);
+		appendStringInfo(&link->find.query, " FROM %s t WHERE ", table);
+		append_rows(plan, &link->find, link);
+		sd_add_statement(plan, &link->find);
+	}
+
+	if (step->action == SD_SET_NULL && !OidIsValid(link->constraint))
+	{
+		initStringInfo(&link->set_null.query);
+		appendStringInfo(&link->set_null.query, "UPDATE %s t SET ", table);
+		for (int i = 0; i < link->ncolumns; i++)
+			appendStringInfo(&link->set_null.query, "%s%s = NULL",
+							 i > 0 ? ", " : "",
+							 quote_identifier(link->names[i]));
+		appendStringInfoString(&link->set_null.query, " WHERE ");
+		append_rows(plan, &link->set_null, link);
+		sd_add_statement(plan, &link->set_null);
+	}
+
+	if (step->action == SD_DELETE && step->keys != NIL)
+	{
+		initStringInfo(&link->collect.query);
+		appendStringInfoString(&link->collect.query, "SELECT ");
+		append_values(&link->collect, link);
+		appendStringInfoString(&link->collect.query, ", ");
+		append_key_values(&link->collect.query, step);
+		appendStringInfo(&link->collect.query, " FROM %s t WHERE ", table);
+		append_link(&link->collect, link);
+		if (step->lock_rows)
+			appendStringInfoString(&link->collect.query, " FOR UPDATE");
+		sd_add_statement(plan, &link->collect);
+	}
+}
+
+/* The rows of a link, but for those that are deleted by another one */
+static void
+append_rows(DeletionPlan *plan, PlanStatement *statement, PlanLink *link)
+{
+	append_link(statement, link);
+	if (link->step->deleted_by == NULL || link->step->action == SD_DELETE)
+		return;
+	appendStringInfoString(&statement->query, " AND (");
+	append_goes(plan, statement, link->step->deleted_by);
+	appendStringInfoString(&statement->query, ") IS NOT TRUE");
+}
+
+/*
+ * The deletes of a stage: one for each link of its step or, of a circle, one
+ * for all of its steps.
+ */
+static void
+write_deletes(DeletionPlan *plan, PlanStage *stage)
+{
+	PlanStep   *step = linitial(stage->steps);
+	ListCell   *lc;
+
+	if (stage->is_circle)
+		write_delete(plan, stage, stage->steps, NIL);
+	else if (step == plan->account)
+		write_delete(plan, stage, stage->steps, list_make1(plan->self));
+	else if (step->action == SD_DELETE)
+	{
+		foreach(lc, step->links)
+			write_delete(plan, stage, stage->steps, list_make1(lfirst(lc)));
+	}
+}
+
+/*
+ * A delete of the rows of all links of some steps, or of those links only:
+ *
+ *	DELETE FROM <table> t WHERE <link> [OR ...]
+ *	RETURNING t.<column>, ... [, t.<key>, ...]
+ *
+ * with the columns of each link, and of the first key if the step has any.  If
+ * there are several steps:
+ *
+ *	WITH d0 AS (DELETE ... RETURNING t.<column> AS c0, ...), d1 AS (...)
+ *	SELECT 0, d0.c0, ..., NULL::<type>, ... FROM d0
+ *	UNION ALL SELECT 1, NULL::<type>, ..., d1.c0, ... FROM d1
+ */
+static void
+write_delete(DeletionPlan *plan, PlanStage *stage, List *steps, List *links)
+{
+	PlanDelete *delete = palloc0(sizeof(PlanDelete));
+	PlanStatement *statement = &delete->statement;
+	bool		is_union = list_length(steps) > 1;
+	int			column = is_union ? 2 : 1;
+	List	   *types = NIL;	/* of the columns of each part */
+	ListCell   *lc;
+
+	initStringInfo(&statement->query);
+	if (is_union)
+		appendStringInfoString(&statement->query, "WITH ");
+	foreach(lc, steps)
+	{
+		DeletePart *part = palloc0(sizeof(DeletePart));
+		List	   *part_types;
+
+		part->step = lfirst(lc);
+		part->links = links != NIL ? links :
+			part->step == plan->account ? list_make1(plan->self) :
+			part->step->links;
+		part->first_column = column;
+		if (is_union)
+			appendStringInfo(&statement->query, "%sd%d AS (",
+							 foreach_current_index(lc) > 0 ? ", " : "",
+							 foreach_current_index(lc));
+		part_types = append_delete(plan, statement, part, is_union);
+		if (is_union)
+			appendStringInfoChar(&statement->query, ')');
+		column += list_length(part_types);
+		types = lappend(types, part_types);
+		delete->parts = lappend(delete->parts, part);
+	}
+	if (is_union)
+		append_union(statement, types);
+
+	stage->deletes = lappend(stage->deletes, delete);
+	sd_add_statement(plan, statement);
+}
+
+/*
+ * One DELETE, whose columns are c0, c1 and so on if "is_named".  Returns their
+ * types.
+ */
+static List *
+append_delete(DeletionPlan *plan, PlanStatement *statement, DeletePart *part,
+			  bool is_named)
+{
+	List	   *values = NIL;
+	List	   *types = NIL;
+	ListCell   *lc;
+
+	appendStringInfo(&statement->query, "DELETE FROM %s t WHERE ",
+					 sd_qualified_name(part->step->table));
+	if (part->step == plan->account)
+		append_goes(plan, statement, part->step);
+	else
+	{
+		foreach(lc, part->links)
+		{
+			if (foreach_current_index(lc) > 0)
+				appendStringInfoString(&statement->query, " OR ");
+			append_link(statement, lfirst(lc));
+		}
+	}
+
+	foreach(lc, part->links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		for (int i = 0; i < link->ncolumns; i++)
+		{
+			values = lappend(values, link_value(statement, link, i));
+			types = lappend_oid(types, link->types[i]);
+		}
+	}
+	if (part->step != plan->account && part->step->keys != NIL)
+	{
+		PlanKey    *key = linitial(part->step->keys);
+
+		for (int i = 0; i < key->ncolumns; i++)
+		{
+			values = lappend(values, key->columns[i].value);
+			types = lappend_oid(types, key->columns[i].type);
+		}
+	}
+
+	appendStringInfoString(&statement->query, " RETURNING ");
+	foreach(lc, values)
+	{
+		int			i = foreach_current_index(lc);
+
+		appendStringInfo(&statement->query, "%s%s", i > 0 ? ", " : "",
+						 (char *) lfirst(lc));
+		if (is_named)
+			appendStringInfo(&statement->query, " AS c%d", i);
+	}
+	return types;
+}
+
+/* All rows of d0, d1 and so on, each with nulls for the columns of the others */
+static void
+append_union(PlanStatement *statement, List *types)
+{
+	for (int row = 0; row < list_length(types); row++)
+	{
+		appendStringInfo(&statement->query, " %sSELECT %d",
+						 row > 0 ? "UNION ALL " : "", row);
+		for (int part = 0; part < list_length(types); part++)
+		{
+			ListCell   *lc;
+
+			foreach(lc, (List *) list_nth(types, part))
+			{
+				if (part == row)
+					appendStringInfo(&statement->query, ", d%d.c%d", part,
+									 foreach_current_index(lc));
+				else
+					appendStringInfo(&statement->query, ", NULL::%s",
+									 sd_type_name(lfirst_oid(lc)));
+			}
+		}
+		appendStringInfo(&statement->query, " FROM d%d", row);
+	}
+}
+
+/* <goes>: the condition that a row of a step is deleted */
+static void
+append_goes(DeletionPlan *plan, PlanStatement *statement, PlanStep *step)
+{
+	ListCell   *lc;
+
+	if (step == plan->account)
+	{
+		append_link(statement, plan->self);
+		appendStringInfoString(&statement->query, " AND ");
+		append_due(plan, statement);
+		return;
+	}
+	foreach(lc, step->links)
+	{
+		if (foreach_current_index(lc) > 0)
+			appendStringInfoString(&statement->query, " OR ");
+		append_link(statement, lfirst(lc));
+	}
+}
+
+/* <link>, in parentheses if it has several parts */
+static void
+append_link(PlanStatement *statement, PlanLink *link)
+{
+	bool		has_parts = link->ncolumns > 1 || is_restricted(link);
+
+	if (has_parts)
+		appendStringInfoChar(&statement->query, '(');
+	for (int i = 0; i < link->ncolumns; i++)
+	{
+		if (i > 0)
+			appendStringInfoString(&statement->query, " AND ");
+		appendStringInfoString(&statement->query, link->values[i]);
+		sd_append_operator(&statement->query, link->equals[i]);
+		appendStringInfoString(&statement->query, "ANY (");
+		append_key_array(statement, link, i);
+		appendStringInfoChar(&statement->query, ')');
+	}
+	if (link->ncolumns > 1)
+		append_row_of_key(statement, link);
+	if (is_restricted(link))
+	{
+		appendStringInfoString(&statement->query, " AND ");
+		append_restriction(statement, link);
+	}
+	if (has_parts)
+		appendStringInfoChar(&statement->query, ')');
+}
+
+/* The condition that the columns together are one of the keys */
+static void
+append_row_of_key(PlanStatement *statement, PlanLink *link)
+{
+	StringInfo	buf = &statement->query;
+
+	appendStringInfoString(buf, " AND EXISTS (SELECT FROM ROWS FROM (");
+	for (int i = 0; i < link->ncolumns; i++)
+	{
+		appendStringInfoString(buf, i > 0 ? ", pg_catalog.unnest(" :
+							   "pg_catalog.unnest(");
+		append_key_array(statement, link, i);
+		appendStringInfoChar(buf, ')');
+	}
+	appendStringInfoString(buf, ") k (");
+	for (int i = 0; i < link->ncolumns; i++)
+		appendStringInfo(buf, "%sc%d", i > 0 ? ", " : "", i);
+	appendStringInfoString(buf, ") WHERE ");
+	for (int i = 0; i < link->ncolumns; i++)
+	{
+		appendStringInfo(buf, "%s%s", i > 0 ? " AND " : "", link->values[i]);
+		sd_append_operator(buf, link->equals[i]);
+		appendStringInfo(buf, "k.c%d", i);
+	}
+	appendStringInfoChar(buf, ')');
+}
+
+/* Does a link lead only some rows of its table to the key? */
+static bool
+is_restricted(PlanLink *link)
+{
+	return link->only || link->match != NIL;
+}
+
+/* The condition that a row is one of those */
+static void
+append_restriction(PlanStatement *statement, PlanLink *link)
+{
+	ListCell   *lc;
+
+	if (link->only)
+		appendStringInfo(&statement->query,
+						 "t.tableoid OPERATOR(pg_catalog.=) '%u'::pg_catalog.oid",
+						 link->step->table);
+	foreach(lc, link->match)
+	{
+		if (link->only || foreach_current_index(lc) > 0)
+			appendStringInfoString(&statement->query, " AND ");
+		append_match(statement, link, lfirst(lc));
+	}
+}
+
+/* The condition that a column has the value that the policy gives */
+static void
+append_match(PlanStatement *statement, PlanLink *link, StepMatch *match)
+{
+	AttrNumber	attnum = get_attnum(link->step->table, match->column);
+	Oid			type = get_atttype(link->step->table, attnum);
+	Oid			equals = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
+	Oid			input;
+	Oid			ioparam;
+	Oid			left;
+	Oid			right;
+	int			param;
+
+	if (!OidIsValid(equals))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of step table \"%s\" has type %s, which has no equality",
+						match->column, link->step->table_name,
+						format_type_be(type)),
+				 errhint("Match a column of another type.")));
+	op_input_types(equals, &left, &right);
+	if (IsPolymorphicType(left))
+		left = right = getBaseType(type);
+
+	param = sd_add_param(statement, SD_PARAM_CONSTANT, right);
+	getTypeInputInfo(right, &input, &ioparam);
+	((StatementParam *) llast(statement->params))->value =
+		OidInputFunctionCall(input, match->value, ioparam, -1);
+
+	appendStringInfo(&statement->query, "t.%s", quote_identifier(match->column));
+	if (type != left)
+		appendStringInfo(&statement->query, "::%s", sd_type_name(left));
+	sd_append_operator(&statement->query, equals);
+	appendStringInfo(&statement->query, "$%d", param);
+}
+
+/* The values of a link, for rows that may be those of other links */
+static void
+append_values(PlanStatement *statement, PlanLink *link)
+{
+	for (int i = 0; i < link->ncolumns; i++)
+		appendStringInfo(&statement->query, "%s%s", i > 0 ? ", " : "",
+						 link->values[i]);
+}
+
+/* One value of a link; null in rows that it does not lead to the key */
+static char *
+link_value(PlanStatement *statement, PlanLink *link, int column)
+{
+	PlanStatement restriction = *statement;
+
+	if (!is_restricted(link))
+		return link->values[column];
+
+	initStringInfo(&restriction.query);
+	append_restriction(&restriction, link);
+	statement->params = restriction.params;
+	return psprintf("CASE WHEN %s THEN %s END", restriction.query.data,
+					link->values[column]);
+}
+
+/* The array of a column of the key that a link leads to, as its operator takes it */
+static void
+append_key_array(PlanStatement *statement, PlanLink *link, int column)
+{
+	Oid			left;
+	Oid			right;
+
+	op_input_types(link->equals[column], &left, &right);
+	appendStringInfo(&statement->query, "$%d",
+					 key_param(statement, link->key, column));
+	if (!IsPolymorphicType(right))
+		appendStringInfo(&statement->query, "::%s",
+						 sd_type_name(get_array_type(right)));
+}
+
+/* The parameter that is the array of a key's column; added if there is none */
+static int
+key_param(PlanStatement *statement, PlanKey *key, int column)
+{
+	StatementParam *param;
+	ListCell   *lc;
+	int			number;
+
+	foreach(lc, statement->params)
+	{
+		param = lfirst(lc);
+		if (param->key == key && param->column == column)
+			return foreach_current_index(lc) + 1;
+	}
+	number = sd_add_param(statement, SD_PARAM_KEYS,
+						  key->columns[column].array_type);
+	param = llast(statement->params);
+	param->key = key;
+	param->column = column;
+	return number;
+}
