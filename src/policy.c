@@ -77,8 +77,8 @@ static bool get_bool(HeapTuple tuple, TupleDesc tupdesc, const char *column);
 static List *get_names(HeapTuple tuple, TupleDesc tupdesc, const char *column);
 
 /*
- * The policy of that name, or, without a name, those that are enabled, or "all".
- * Throws an error if there is none.
+ * The policy of that name or, without a name, every one.  Those that are disabled
+ * only count if "all" is set.  Throws an error if there is none.
  */
 List *
 sd_load_policies(Oid schema, const char *name, bool all)
@@ -94,7 +94,18 @@ sd_load_policies(Oid schema, const char *name, bool all)
 		throw_no_policy(schema, name);
 
 	foreach(lc, policies)
-		read_steps(lfirst(lc));
+	{
+		DeletionPolicy *policy = lfirst(lc);
+
+		if (!policy->enabled && !all)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("deletion policy \"%s\" is disabled", name),
+					 errhint("Call %s.alter_deletion_policy(%s, enabled => true).",
+							 quote_identifier(get_namespace_name(schema)),
+							 quote_literal_cstr(name))));
+		read_steps(policy);
+	}
 	return policies;
 }
 
@@ -335,7 +346,8 @@ throw_no_policy(Oid schema, const char *name)
 {
 	const char *schema_name = get_namespace_name(schema);
 
-	if (name != NULL)
+	if (name != NULL &&
+		(strcmp(name, BUILT_IN_POLICY) != 0 || !is_none_registered(schema)))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("deletion policy \"%s\" does not exist", name),

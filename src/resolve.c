@@ -50,6 +50,7 @@ static PlanKey *make_key(PlanStep *step, Relation rel, List *names, Oid index,
 static void operator_class(Form_pg_attribute attr, Oid index, Oid *opfamily,
 						   Oid *opcintype);
 static char *only_of_member(const char *value, Oid member);
+static Oid *foreign_key_equals(Relation rel, List *names, PlanKey *key);
 static bool match_columns(KeyColumn *key, Form_pg_attribute attr, Oid equals,
 						  PlanLink *link, int column);
 static char *comparable_value(KeyColumn *key, Form_pg_attribute attr,
@@ -453,9 +454,9 @@ has_unique_index(Relation rel, PlanKey *key)
 }
 
 /*
- * Let columns of a step's table lead to a key: by the operators of the foreign
- * key (column = referenced column) where it is one, or else by those of the
- * key's operator families.  Where these have none for the two types, the key is
+ * Let columns of a step's table lead to a key: by the operators of a foreign key
+ * (column = referenced column), those given or those of one that is there, or
+ * else by those of the key's operator families.  Where these have none for the two types, the key is
  * cast to the column's type if no two keys can become the same by that.
  */
 PlanLink *
@@ -465,6 +466,9 @@ sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel, List *names,
 	PlanLink   *link = palloc0(sizeof(PlanLink));
 	int			n = list_length(names);
 	ListCell   *lc;
+
+	if (fk_equals == NULL)
+		fk_equals = foreign_key_equals(rel, names, key);
 
 	link->step = step;
 	link->number = plan->nlinks++;
@@ -512,6 +516,42 @@ sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel, List *names,
 	}
 	link->ncolumns = n;
 	return link;
+}
+
+/*
+ * The operators of a foreign key that leads from those columns to a key, or NULL
+ * if there is none.
+ */
+static Oid *
+foreign_key_equals(Relation rel, List *names, PlanKey *key)
+{
+	ListCell   *lc;
+
+	foreach(lc, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *fk = lfirst_node(ForeignKeyCacheInfo, lc);
+		Oid		   *equals = palloc0(sizeof(Oid) * key->ncolumns);
+		int			nmatched = 0;
+
+		if (fk->confrelid != key->step->table || fk->nkeys != key->ncolumns)
+			continue;
+		for (int i = 0; i < fk->nkeys; i++)
+		{
+			for (int j = 0; j < key->ncolumns; j++)
+			{
+				if (fk->conkey[i] != get_attnum(RelationGetRelid(rel),
+												list_nth(names, j)) ||
+					fk->confkey[i] != get_attnum(fk->confrelid,
+												 key->columns[j].name))
+					continue;
+				equals[j] = get_commutator(fk->conpfeqop[i]);
+				nmatched++;
+			}
+		}
+		if (nmatched == key->ncolumns)
+			return equals;
+	}
+	return NULL;
 }
 
 /*
