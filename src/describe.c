@@ -125,7 +125,7 @@ estimate_due_accounts(DeletionPlan *plan)
 		return UNKNOWN;
 	if (SPI_execute_with_args(psprintf("EXPLAIN (FORMAT JSON) %s",
 									   plan->due.query.data),
-							  lengthof(argtypes), argtypes, values, NULL, true,
+							  lengthof(argtypes), argtypes, values, NULL, false,
 							  0) != SPI_OK_UTILITY)
 		elog(ERROR, "EXPLAIN failed");
 	text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);

@@ -218,10 +218,10 @@ add_defined_links(DeletionPlan *plan, PlanStep *target,
 				 errhint("Name the columns that the step leads to, as via_columns.")));
 	for (int i = 0; i < list_length(key_columns); i++)
 		(void) sd_column(policy, target_rel, "step table",
-						 list_nth(key_columns, i));
+						 list_nth(key_columns, i), "via_columns");
 	foreach(lc, definition->match)
 		(void) sd_column(policy, rel, "step table",
-						 ((StepMatch *) lfirst(lc))->column);
+						 ((StepMatch *) lfirst(lc))->column, "match");
 
 	ncolumns = list_length(key_columns);
 	if (list_length(definition->columns) % ncolumns != 0)
@@ -261,7 +261,7 @@ refuse_not_null(DeletionPlan *plan, Relation rel, List *columns)
 	foreach(lc, columns)
 	{
 		Form_pg_attribute attr = sd_column(plan->policy, rel, "step table",
-										   lfirst(lc));
+										   lfirst(lc), "columns");
 
 		if (attr->attnotnull)
 			ereport(ERROR,

@@ -61,8 +61,9 @@ sd_order_steps(DeletionPlan *plan)
 	{
 		ListCell   *cell;
 
+		position++;
 		foreach(cell, ((PlanStage *) lfirst(lc))->steps)
-			((PlanStep *) lfirst(cell))->position = ++position;
+			((PlanStep *) lfirst(cell))->position = position;
 	}
 }
 

@@ -112,9 +112,11 @@ resolve_account_table(DeletionPlan *plan, Relation rel)
 
 	plan->due_type = due_type(plan, rel);
 	if (policy->done_column != NULL)
-		(void) sd_column(policy, rel, "account table", policy->done_column);
+		(void) sd_column(policy, rel, "account table", policy->done_column,
+						 "done_column");
 	foreach(lc, policy->audit_details)
-		(void) sd_column(policy, rel, "account table", lfirst(lc));
+		(void) sd_column(policy, rel, "account table", lfirst(lc),
+						 "audit_details");
 }
 
 /* The type of the due column, a domain's base type */
@@ -122,7 +124,7 @@ static Oid
 due_type(DeletionPlan *plan, Relation rel)
 {
 	Form_pg_attribute due = sd_column(plan->policy, rel, "account table",
-									  plan->policy->due_column);
+									  plan->policy->due_column, "due_column");
 	Oid			type = getBaseType(due->atttypid);
 
 	if (type != TIMESTAMPTZOID && type != TIMESTAMPOID && type != DATEOID)

@@ -296,8 +296,9 @@ validate(Oid schema, Datum policy_name, const char *what)
 			nblocking += list_length(step->links);
 	}
 	ereport(NOTICE,
-			(errmsg("deletion policy \"%s\" is %s: it deletes from %d tables, and %d foreign keys stop accounts",
-					policy->name, what, ndeleted, nblocking),
+			(errmsg("deletion policy \"%s\" is %s", policy->name, what),
+			 errdetail("Tables that it deletes from: %d. Foreign keys that stop accounts: %d.",
+					   ndeleted, nblocking),
 			 errhint("SELECT * FROM %s.deletion_plan(%s) shows them all.",
 					 quote_identifier(get_namespace_name(schema)),
 					 quote_literal_cstr(policy->name))));

@@ -127,12 +127,17 @@ sd_open_table(DeletionPolicy *policy, const char *role, Oid table,
 	return rel;
 }
 
-/* The column of that name, which belongs to the relcache entry */
+/*
+ * The column of that name, which belongs to the relcache entry.  "argument" is
+ * that of the function by which the policy, or its step, was given the name.
+ */
 Form_pg_attribute
 sd_column(DeletionPolicy *policy, Relation rel, const char *role,
-		  const char *column)
+		  const char *column, const char *argument)
 {
 	TupleDesc	tupdesc = RelationGetDescr(rel);
+	const char *schema = quote_identifier(get_namespace_name(policy->schema));
+	const char *name = quote_literal_cstr(policy->name);
 	char	   *table_name = sd_table_name(RelationGetRelid(rel));
 
 	for (int i = 0; i < tupdesc->natts; i++)
@@ -148,11 +153,12 @@ sd_column(DeletionPolicy *policy, Relation rel, const char *role,
 			 errmsg("column \"%s\" of %s \"%s\" of deletion policy \"%s\" does not exist",
 					column, role, table_name, policy->name),
 			 strcmp(role, "step table") == 0 ?
-			 errhint("If it was renamed, call remove_deletion_step(%s, %s), then add_deletion_step() with the new name.",
-					 quote_literal_cstr(policy->name),
-					 quote_literal_cstr(table_name)) :
-			 errhint("Give its name now to alter_deletion_policy(%s, …), or add the column.",
-					 quote_literal_cstr(policy->name))));
+			 errhint("If it was renamed: SELECT %s.remove_deletion_step(%s, %s); then add the step again with the new name in %s.",
+					 schema, name, quote_literal_cstr(table_name), argument) :
+			 errhint("If it was renamed: SELECT %s.alter_deletion_policy(%s, %s => %s);",
+					 schema, name, argument,
+					 strcmp(argument, "key_columns") == 0 ||
+					 strcmp(argument, "audit_details") == 0 ? "'{…}'" : "'…'")));
 	pg_unreachable();
 }
 
@@ -181,7 +187,8 @@ sd_account_key(DeletionPlan *plan, Relation account_table)
 	foreach(lc, policy->key_columns)
 	{
 		Form_pg_attribute attr = sd_column(policy, account_table,
-										   "account table", lfirst(lc));
+										   "account table", lfirst(lc),
+										   "key_columns");
 		Oid			type = getBaseType(attr->atttypid);
 
 		if (!OidIsValid(GetDefaultOpClass(type, BTREE_AM_OID)) ||
@@ -484,7 +491,7 @@ sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel, List *names,
 	{
 		int			i = foreach_current_index(lc);
 		Form_pg_attribute attr = sd_column(plan->policy, rel, "step table",
-										   lfirst(lc));
+										   lfirst(lc), "columns");
 		Oid			cast;
 
 		if (match_columns(&link->key->columns[i], attr,

@@ -274,7 +274,7 @@ AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.deletion_plan(text) IS
 'shows what a run would do now: a row for each way in which rows of a table lead to an account, in the order of execution
 policy: null: every one that is registered
-position: ways into the same table have the same; 0: nothing is done, the rows stop their account
+position: rows with the same are deleted together; 0: nothing is done, the rows stop their account
 action: delete, set null, set default, keep or block
 source: policy, or foreign key, whose name is in constraint_name
 via: the table and columns that the columns lead to; null for the account itself

@@ -242,7 +242,7 @@ typedef struct PlanStep
 	bool		is_walked;		/* what refers to its rows was looked for */
 	struct PlanStep *deleted_by;	/* the step that deletes rows of this table */
 	int			number;			/* its place in plan->steps */
-	int			position;		/* in the order of execution; 0 if it blocks */
+	int			position;		/* that of its stage; 0 if it blocks */
 } PlanStep;
 
 /* Steps that are executed at once */
@@ -510,7 +510,8 @@ extern Relation sd_open_table(DeletionPolicy *policy, const char *role,
 							  LOCKMODE lockmode);
 extern char *sd_create_audit_table(Oid account_table, List *key_columns);
 extern Form_pg_attribute sd_column(DeletionPolicy *policy, Relation rel,
-								   const char *role, const char *column);
+								   const char *role, const char *column,
+								   const char *argument);
 extern List *sd_primary_key_columns(Relation rel);
 extern PlanKey *sd_account_key(DeletionPlan *plan, Relation account_table);
 extern PlanKey *sd_find_key(PlanStep *step, Relation rel, List *names,
