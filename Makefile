@@ -35,7 +35,7 @@ SHLIB_LINK = -lm
 
 DATA = $(wildcard src/$(EXTENSION)--*.sql)
 
-REGRESS = install plan built_in_policy process batches dry_run failures \
+REGRESS = install policies plan living_accounts steps due audit_table built_in_policy process batches dry_run failures \
 	failure_search systemic_failures key_types refusals privileges names
 ISOLATION = two_runs cancelled new_rows locked_accounts
 ISOLATION_OPTS = --inputdir=test/isolation --load-extension=$(EXTENSION)

@@ -58,6 +58,20 @@ SELECT * FROM try('color', 'color', true, 'red', 'blue');
 SELECT * FROM try('int4range', 'int4range', true, '[1,3)', '[3,4)');
 SELECT * FROM try('cidr', 'cidr', true, '10.0.0.0/8', '10.0.0.0/16');
 SELECT * FROM try('date', 'timestamp', true, '2020-01-01', '2020-01-02');
+-- without a foreign key, a key is cast to the column's type where no two become one
+SELECT * FROM try('uuid', 'text', false, 'a0000000-0000-0000-0000-000000000001', 'a0000000-0000-0000-0000-000000000002');
+SELECT * FROM try('uuid', 'varchar(36)', false, 'a0000000-0000-0000-0000-000000000001', 'a0000000-0000-0000-0000-000000000002');
+SELECT * FROM try('bigint', 'text', false, '1', '10');
+SELECT * FROM try('int', 'numeric', false, '1', '2');
+-- types without a hash function, and citext, whose equality is not pg_catalog's
+SELECT * FROM try('bit(3)', 'bit(3)', true, '101', '110');
+SELECT * FROM try('tsvector', 'tsvector', true, 'a b', 'a c');
+CREATE EXTENSION citext SCHEMA erasure;
+SELECT * FROM try('citext', 'citext', true, 'One', 'two');
+UPDATE profiles SET deletion_scheduled_at = '2020-01-01';
+INSERT INTO check_ins VALUES ('TWO');
+SELECT process_scheduled_deletions() #> '{total_records_deleted,check_ins}' AS check_ins;
+SELECT * FROM try('char(4)', 'char(8)', true, 'one', 'two');
 CREATE DOMAIN shade AS color;
 SELECT * FROM try('shade', 'shade', false, 'red', 'blue');
 SELECT * FROM try('color', 'shade', false, 'red', 'blue');
@@ -74,7 +88,7 @@ SELECT process_scheduled_deletions() #> '{total_records_deleted,check_ins}' AS c
 SELECT * FROM check_ins;
 -- what cannot be compared, or sorted, is refused
 \set VERBOSITY terse
-SELECT * FROM try('uuid', 'text', false, 'a0000000-0000-0000-0000-000000000001', 'a0000000-0000-0000-0000-000000000002');  -- fails
+SELECT * FROM try('text', 'uuid', false, 'a0000000-0000-0000-0000-000000000001', 'a0000000-0000-0000-0000-000000000002');  -- fails
 SELECT * FROM try('numeric', 'bigint', false, '1', '2');  -- fails
 CREATE TYPE pair AS (a int, b int);
 SELECT * FROM try('pair', 'pair', false, '(1,2)', '(1,3)');  -- fails

@@ -62,18 +62,18 @@ ROLLBACK;
 BEGIN; ALTER TABLE profiles DROP COLUMN deletion_scheduled_at; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; ALTER TABLE profiles RENAME COLUMN deleted_at TO erased_at; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; ALTER TABLE profiles RENAME COLUMN id TO user_id; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
-BEGIN; ALTER TABLE profiles ALTER deletion_scheduled_at TYPE timestamp; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
+BEGIN; ALTER TABLE profiles ALTER deletion_scheduled_at TYPE text; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; SET LOCAL client_min_messages = warning; ALTER TABLE profiles DROP CONSTRAINT profiles_pkey CASCADE; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; SET LOCAL client_min_messages = warning; ALTER TABLE profiles DROP CONSTRAINT profiles_pkey CASCADE; ALTER TABLE profiles ADD PRIMARY KEY (id) DEFERRABLE; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; SET LOCAL client_min_messages = warning; ALTER TABLE profiles DROP CONSTRAINT profiles_pkey CASCADE; CREATE UNIQUE INDEX ON profiles (id) WHERE role <> 'admin'; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; CREATE TABLE more_profiles () INHERITS (profiles); SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; CREATE TABLE more_profiles () INHERITS (profiles); DROP TABLE more_profiles; SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted; ROLLBACK;
 BEGIN; ALTER TABLE check_ins RENAME COLUMN user_id TO person; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
-BEGIN; ALTER TABLE check_ins DROP CONSTRAINT check_ins_user_id_fkey, ALTER user_id TYPE text; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
+BEGIN; ALTER TABLE check_ins DROP CONSTRAINT check_ins_user_id_fkey, ALTER user_id TYPE bytea USING ''; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; DROP TABLE crisis_plan; CREATE VIEW crisis_plan AS SELECT account('x') AS user_id; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; ALTER TABLE audit_log DROP COLUMN details; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; ALTER TABLE audit_log ALTER details TYPE text; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
-BEGIN; ALTER TABLE audit_log ALTER user_id TYPE text; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
+BEGIN; ALTER TABLE audit_log ALTER user_id TYPE int USING NULL; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; ALTER TABLE audit_log ALTER performed_by SET NOT NULL; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; ALTER TABLE audit_log SET UNLOGGED; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; DROP TABLE audit_log;
@@ -82,30 +82,6 @@ CREATE UNLOGGED TABLE audit_log_1 PARTITION OF audit_log FOR VALUES WITH (MODULU
 BEGIN; ALTER TABLE audit_log ADD tenant int NOT NULL; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; ALTER TABLE audit_log ADD FOREIGN KEY (user_id) REFERENCES profiles; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 
-
--- a foreign key whose action leads back into the account table, and erases the living
-BEGIN;
-ALTER TABLE profiles ADD referred_by uuid REFERENCES profiles ON DELETE CASCADE;
-SELECT process_scheduled_deletions();  -- fails
-ROLLBACK;
-BEGIN;
-CREATE TABLE team (id int PRIMARY KEY, owner uuid REFERENCES profiles ON DELETE CASCADE);
-ALTER TABLE profiles ADD team_id int REFERENCES team ON DELETE CASCADE;
-SELECT process_scheduled_deletions();  -- fails
-ROLLBACK;
-BEGIN;
-CREATE TABLE logs (id int, user_id uuid REFERENCES profiles ON DELETE CASCADE) PARTITION BY LIST (id);
-CREATE TABLE logs_1 PARTITION OF logs (PRIMARY KEY (id)) FOR VALUES IN (1);
-ALTER TABLE profiles ADD last_log int REFERENCES logs_1 ON DELETE CASCADE;
-SELECT process_scheduled_deletions();  -- fails
-ROLLBACK;
-BEGIN;
-ALTER TABLE profiles ADD referred_by uuid REFERENCES profiles ON DELETE SET NULL;
-SELECT add_account('referred', NULL);
-UPDATE profiles SET referred_by = account('due') WHERE id = account('referred');
-SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted;
-SELECT count(*) AS living, count(referred_by) AS referred FROM profiles;
-ROLLBACK;
 
 -- nothing was registered by any of these
 SELECT count(*) AS policies FROM erasure.deletion_policy;
@@ -121,28 +97,16 @@ CREATE SCHEMA attic;
 ALTER TABLE user_consent SET SCHEMA attic;
 SELECT process_scheduled_deletions() -> 'total_records_deleted' AS deleted;
 ROLLBACK;
+\set VERBOSITY terse
 BEGIN; DROP TABLE crisis_plan; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
+\set VERBOSITY default
 BEGIN; DROP TABLE audit_log; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; SET LOCAL client_min_messages = warning; DROP TABLE profiles CASCADE; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN;
 DROP TABLE audit_log;
+SET LOCAL client_min_messages = warning;
 SELECT regexp_replace(hint(), '^[^:]*: ', '') \gexec
 SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted;
-ROLLBACK;
--- a policy that is disabled, or not the only one
-BEGIN;
-UPDATE erasure.deletion_policy SET enabled = false;
-SELECT process_scheduled_deletions();  -- fails
-ROLLBACK;
-BEGIN;
-UPDATE erasure.deletion_policy SET enabled = false;
-SELECT process_scheduled_deletions('built-in');  -- fails
-ROLLBACK;
-BEGIN;
-INSERT INTO erasure.deletion_policy
-SELECT 'another', account_table, account_table_name, key_columns, due_column, done_column, audit_table, audit_table_name
-FROM erasure.deletion_policy;
-SELECT process_scheduled_deletions();  -- fails
 ROLLBACK;
 SELECT email FROM profiles;
 :clean_up

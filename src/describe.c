@@ -31,7 +31,7 @@
 
 #include "scheduled_deletion.h"
 
-#define NPLAN_COLUMNS	11
+#define NPLAN_COLUMNS	12
 
 /* unknown, of a number of rows */
 #define UNKNOWN			(-1.0)
@@ -110,7 +110,10 @@ estimate_steps(DeletionPlan *plan)
 	return estimates;
 }
 
-/* As the planner estimates it; UNKNOWN to a caller who may not read the table */
+/*
+ * As the planner estimates it; UNKNOWN if the table was never analyzed, or to a
+ * caller who may not read it.
+ */
 static double
 estimate_due_accounts(DeletionPlan *plan)
 {
@@ -120,7 +123,8 @@ estimate_due_accounts(DeletionPlan *plan)
 	char	   *text;
 	MemoryContext caller_context = CurrentMemoryContext;
 
-	if (pg_class_aclcheck(plan->account->table, GetUserId(),
+	if (count_tuples(plan->account->table) == UNKNOWN ||
+		pg_class_aclcheck(plan->account->table, GetUserId(),
 						  ACL_SELECT) != ACLCHECK_OK)
 		return UNKNOWN;
 	if (SPI_execute_with_args(psprintf("EXPLAIN (FORMAT JSON) %s",
@@ -209,6 +213,7 @@ put_row(DeletionPlan *plan, PlanStep *step, PlanLink *link, double estimate,
 	Datum		values[NPLAN_COLUMNS];
 	bool		nulls[NPLAN_COLUMNS] = {false};
 	bool		is_key = link != NULL && OidIsValid(link->constraint);
+	DeletionStep *definition = link != NULL ? link->definition : NULL;
 	List	   *columns = plan->policy->key_columns;
 
 	if (link != NULL)
@@ -237,26 +242,32 @@ put_row(DeletionPlan *plan, PlanStep *step, PlanLink *link, double estimate,
 										CStringGetDatum(get_constraint_name(link->constraint)));
 	else
 		nulls[9] = true;
-	if (step->definition != NULL && step->definition->reason != NULL)
-		values[10] = CStringGetTextDatum(step->definition->reason);
+	if (definition != NULL && definition->match != NULL)
+		values[10] = JsonbPGetDatum(definition->match);
 	else
 		nulls[10] = true;
+	if (definition != NULL && definition->reason != NULL)
+		values[11] = CStringGetTextDatum(definition->reason);
+	else
+		nulls[11] = true;
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-/* The table and columns that a link leads to: orders(id) */
+/* The table and columns that a link leads to, quoted as SQL: orders(id) */
 static char *
 via(PlanLink *link)
 {
+	Oid			table = OidIsValid(link->key->member) ?
+		link->key->member : link->key->step->table;
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "%s(", OidIsValid(link->key->member) ?
-					 sd_table_name(link->key->member) :
-					 link->key->step->table_name);
+	appendStringInfo(&buf, "%s(",
+					 DatumGetCString(DirectFunctionCall1(regclassout,
+														 ObjectIdGetDatum(table))));
 	for (int i = 0; i < link->ncolumns; i++)
 		appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "",
-						 link->key->columns[i].name);
+						 quote_identifier(link->key->columns[i].name));
 	appendStringInfoChar(&buf, ')');
 	return buf.data;
 }

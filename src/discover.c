@@ -75,7 +75,8 @@ static bool is_defined(DeletionPlan *plan, PlanStep *target, ForeignKey *fk);
 static ForeignKey *read_key(Trigger *trigger, Relation member);
 static bool fires(Trigger *trigger);
 static bool can_keep_rows(Relation rel);
-static void refuse_lost_steps(DeletionPlan *plan);
+static void refuse_lost_steps(DeletionPolicy *policy);
+static void refuse_account_step(DeletionPlan *plan, DeletionStep *definition);
 static void find_deleted_tables(DeletionPlan *plan);
 static void find_rows_to_lock(DeletionPlan *plan);
 static void find_askable_links(DeletionPlan *plan);
@@ -102,6 +103,7 @@ sd_discover(DeletionPlan *plan)
 										definition->table_name,
 										plan->lockmode);
 
+		refuse_account_step(plan, definition);
 		(void) add_step(plan, rel, definition->action, definition);
 		table_close(rel, NoLock);
 	}
@@ -110,7 +112,7 @@ sd_discover(DeletionPlan *plan)
 	while ((step = next_to_walk(plan)) != NULL)
 		walk(plan, step);
 
-	refuse_lost_steps(plan);
+	refuse_lost_steps(policy);
 	find_deleted_tables(plan);
 	find_rows_to_lock(plan);
 	find_askable_links(plan);
@@ -219,7 +221,7 @@ add_defined_links(DeletionPlan *plan, PlanStep *target,
 	for (int i = 0; i < list_length(key_columns); i++)
 		(void) sd_column(policy, target_rel, "step table",
 						 list_nth(key_columns, i), "via_columns");
-	foreach(lc, definition->match)
+	foreach(lc, definition->matches)
 		(void) sd_column(policy, rel, "step table",
 						 ((StepMatch *) lfirst(lc))->column, "match");
 
@@ -227,12 +229,12 @@ add_defined_links(DeletionPlan *plan, PlanStep *target,
 	if (list_length(definition->columns) % ncolumns != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("step table \"%s\" of deletion policy \"%s\" has %d columns to lead to the %d columns %s of table \"%s\"",
+				 errmsg("columns of step table \"%s\" of deletion policy \"%s\" do not match columns %s of table \"%s\"",
 						step->table_name, policy->name,
-						list_length(definition->columns), ncolumns,
 						sd_name_list(key_columns), target->table_name),
-				 errhint("Name one column for each, or several times so many: then a row leads there by any of the groups.")));
+				 errhint("Name one column for each of them, or several times so many: then a row leads there by any of the groups.")));
 
+	definition->is_linked = true;
 	key = sd_find_key(target, target_rel, key_columns, InvalidOid, InvalidOid,
 					  InvalidOid);
 	for (int i = 0; i < list_length(definition->columns); i += ncolumns)
@@ -243,7 +245,7 @@ add_defined_links(DeletionPlan *plan, PlanStep *target,
 		for (int j = 0; j < ncolumns; j++)
 			columns = lappend(columns, list_nth(definition->columns, i + j));
 		link = sd_make_link(plan, step, rel, columns, key, InvalidOid, NULL);
-		link->match = definition->match;
+		link->definition = definition;
 		if (step->action == SD_SET_NULL)
 			refuse_not_null(plan, rel, columns);
 		step->links = lappend(step->links, link);
@@ -351,7 +353,7 @@ is_defined(DeletionPlan *plan, PlanStep *target, ForeignKey *fk)
 		{
 			PlanLink   *link = lfirst(cell);
 			bool		is_same = link->key->step == target &&
-				!OidIsValid(link->constraint) && link->match == NIL &&
+				link->definition != NULL && link->definition->match == NULL &&
 				link->ncolumns == list_length(fk->columns);
 
 			for (int i = 0; is_same && i < link->ncolumns; i++)
@@ -474,26 +476,39 @@ can_keep_rows(Relation rel)
 
 /* A step of the policy must hang on something that is deleted */
 static void
-refuse_lost_steps(DeletionPlan *plan)
+refuse_lost_steps(DeletionPolicy *policy)
 {
 	ListCell   *lc;
 
-	foreach(lc, plan->steps)
+	foreach(lc, policy->steps)
 	{
-		PlanStep   *step = lfirst(lc);
+		DeletionStep *definition = lfirst(lc);
 
-		if (step != plan->account && step->links == NIL)
+		if (!definition->is_linked)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("step table \"%s\" of deletion policy \"%s\" hangs on table \"%s\", of which nothing is deleted",
-							step->table_name, plan->policy->name,
-							get_rel_name(step->definition->via) != NULL ?
-							sd_table_name(step->definition->via) :
-							step->definition->via_name),
+							sd_table_name(definition->table), policy->name,
+							get_rel_name(definition->via) != NULL ?
+							sd_table_name(definition->via) :
+							definition->via_name),
 					 errhint("Add a step for that table first, or call remove_deletion_step(%s, %s).",
-							 quote_literal_cstr(plan->policy->name),
-							 quote_literal_cstr(step->table_name))));
+							 quote_literal_cstr(policy->name),
+							 quote_literal_cstr(sd_table_name(definition->table)))));
 	}
+}
+
+/* Accounts are deleted because they are due, and not by a step */
+static void
+refuse_account_step(DeletionPlan *plan, DeletionStep *definition)
+{
+	if (definition->action == SD_DELETE &&
+		list_member_oid(plan->account_tables, definition->table))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a step cannot delete from account table \"%s\" of deletion policy \"%s\"",
+						sd_table_name(definition->table), plan->policy->name),
+				 errdetail("It would delete accounts that need not be due.")));
 }
 
 /* Find for each step the one that deletes rows of the same table */

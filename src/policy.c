@@ -212,7 +212,10 @@ read_steps(DeletionPolicy *policy)
 		step->via_columns = get_names(tuple, tupdesc, "via_columns");
 		match = get_value(tuple, tupdesc, "match", &is_null);
 		if (!is_null)
-			step->match = read_match(DatumGetJsonbPCopy(match));
+		{
+			step->match = DatumGetJsonbPCopy(match);
+			step->matches = read_match(step->match);
+		}
 		policy->steps = lappend(policy->steps, step);
 	}
 }

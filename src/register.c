@@ -30,6 +30,7 @@
 static Oid	default_audit_table(Oid account_table, List *key_columns);
 static Datum primary_key(Oid account_table);
 static void check_policy_values(PolicyRow *row);
+static void check_not_null(PolicyRow *row, int column, const char *name);
 static void check_names(PolicyRow *row, int column, const char *name);
 static void check_interval(PolicyRow *row, int column, const char *name);
 static void check_match(PolicyRow *row);
@@ -42,11 +43,8 @@ sd_add_policy(Oid schema, PolicyRow *row)
 {
 	Oid			account_table;
 
-	if (row->nulls[SD_POLICY] == 'n' || row->nulls[SD_ACCOUNT_TABLE] == 'n')
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null",
-						row->nulls[SD_POLICY] == 'n' ? "policy" : "account_table")));
+	check_not_null(row, SD_POLICY, "policy");
+	check_not_null(row, SD_ACCOUNT_TABLE, "account_table");
 	check_policy_values(row);
 
 	account_table = DatumGetObjectId(row->values[SD_ACCOUNT_TABLE]);
@@ -70,11 +68,13 @@ sd_add_policy(Oid schema, PolicyRow *row)
 void
 sd_alter_policy(Oid schema, PolicyRow *row)
 {
+	check_not_null(row, SD_POLICY, "policy");
 	check_policy_values(row);
-	if (row->nulls[SD_POLICY] == 'n' || !sd_update_policy(schema, row))
-		(void) sd_load_policies(schema, row->nulls[SD_POLICY] == 'n' ? "" :
-								TextDatumGetCString(row->values[SD_POLICY]),
-								true);
+
+	/* the policy must be there */
+	(void) sd_load_policies(schema,
+							TextDatumGetCString(row->values[SD_POLICY]), true);
+	(void) sd_update_policy(schema, row);
 	validate(schema, row->values[SD_POLICY], "changed");
 }
 
@@ -82,23 +82,11 @@ sd_alter_policy(Oid schema, PolicyRow *row)
 void
 sd_add_step(Oid schema, PolicyRow *row)
 {
-	static const struct
-	{
-		int			column;
-		const char *name;
-	}			required[] =
-	{
-		{SD_STEP_POLICY, "policy"}, {SD_STEP_TABLE, "step_table"}, {SD_STEP_COLUMNS, "columns"}
-	};
 	char	   *action = "delete";
 
-	for (int i = 0; i < lengthof(required); i++)
-	{
-		if (row->nulls[required[i].column] == 'n')
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("%s must not be null", required[i].name)));
-	}
+	check_not_null(row, SD_STEP_POLICY, "policy");
+	check_not_null(row, SD_STEP_TABLE, "step_table");
+	check_not_null(row, SD_STEP_COLUMNS, "columns");
 	check_names(row, SD_STEP_COLUMNS, "columns");
 	check_names(row, SD_STEP_VIA_COLUMNS, "via_columns");
 	check_match(row);
@@ -163,6 +151,15 @@ check_policy_values(PolicyRow *row)
 							blocking_keys),
 					 errhint("Use 'fail' or 'delete'.")));
 	}
+}
+
+static void
+check_not_null(PolicyRow *row, int column, const char *name)
+{
+	if (row->nulls[column] == 'n')
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
 }
 
 /* A list of names has one, and they are not null */
@@ -243,13 +240,15 @@ primary_key(Oid account_table)
 	return sd_name_array(names);
 }
 
-/* The table audit_log beside the account table */
+/* The table audit_log beside the account table, or else in the search_path */
 static Oid
 default_audit_table(Oid account_table, List *key_columns)
 {
 	Oid			schema = get_rel_namespace(account_table);
 	Oid			table = get_relname_relid(SD_AUDIT_TABLE, schema);
 
+	if (!OidIsValid(table))
+		table = sd_find_table(SD_AUDIT_TABLE);
 	if (!OidIsValid(table))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),

@@ -122,7 +122,8 @@ sd_open_table(DeletionPolicy *policy, const char *role, Oid table,
 					 errmsg("partition \"%s\" of %s \"%s\" of deletion policy \"%s\" is a foreign table",
 							sd_table_name(lfirst_oid(lc)), role,
 							sd_table_name(table), policy->name),
-					 errdetail("Another server can commit, or not, when this one does not, or does.")));
+					 errdetail("What is deleted there may stay when the rest is rolled back, or the other way round."),
+					 errhint("Detach that partition, or leave the table out of the policy.")));
 	}
 	return rel;
 }

@@ -22,13 +22,13 @@ CREATE TABLE @extschema@.deletion_policy (
     policy text PRIMARY KEY CHECK (policy <> ''),
     account_table regclass NOT NULL,
     account_table_name text NOT NULL,
-    key_columns name[] NOT NULL CHECK (array_length(key_columns, 1) > 0),
+    key_columns name[] NOT NULL CHECK (cardinality(key_columns) > 0),
     due_column name NOT NULL,
     grace interval NOT NULL CHECK (grace >= '0'),
     done_column name,
     audit_table regclass NOT NULL,
     audit_table_name text NOT NULL,
-    audit_columns jsonb CHECK (jsonb_typeof(audit_columns) = 'object'),
+    audit_columns jsonb,
     audit_details name[] NOT NULL,
     blocking_keys text NOT NULL CHECK (blocking_keys IN ('fail', 'delete')),
     time_zone text NOT NULL,
@@ -81,7 +81,7 @@ CREATE TABLE @extschema@.deletion_step (
     position integer NOT NULL CHECK (position > 0),
     step_table regclass NOT NULL,
     step_table_name text NOT NULL,
-    columns name[] NOT NULL CHECK (array_length(columns, 1) > 0),
+    columns name[] NOT NULL CHECK (cardinality(columns) > 0),
     action text NOT NULL CHECK (action IN ('delete', 'set null', 'keep')),
     reason text CHECK (action <> 'keep' OR reason IS NOT NULL),
     after_account boolean NOT NULL CHECK (action = 'delete' OR NOT after_account),
@@ -177,7 +177,7 @@ AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.add_deletion_policy(text, regclass, name[], name, interval, name, regclass, jsonb, name[], text, text, interval, boolean) IS
 'registers a deletion policy, and makes its plan to see that it can be followed
 key_columns: null: the primary key of the account table
-audit_table: null: audit_log in the schema of the account table
+audit_table: null: audit_log in the schema of the account table, or else in the search_path
 the other arguments are the columns of deletion_policy
 returns the name of the policy
 raises an error, and registers nothing, if the plan cannot be made or a policy of that name exists';
@@ -265,6 +265,7 @@ CREATE FUNCTION @extschema@.deletion_plan(
     OUT fk_checks text,
     OUT estimated_rows bigint,
     OUT constraint_name name,
+    OUT match jsonb,
     OUT reason text
 )
 RETURNS SETOF record
@@ -279,6 +280,7 @@ action: delete, set null, set default, keep or block
 source: policy, or foreign key, whose name is in constraint_name
 via: the table and columns that the columns lead to; null for the account itself
 fk_checks: run: the server checks foreign keys to the table for each deleted row; null: there are none
+match, reason: as the policy''s step says
 estimated_rows: how many rows belong to the accounts that are due now, from the planner''s statistics; null if there are none of these
 raises an error if the plan cannot be made';
 

@@ -78,7 +78,9 @@ typedef struct DeletionStep
 	Oid			via;			/* table that the columns lead to; invalid: accounts */
 	char	   *via_name;
 	List	   *via_columns;	/* char *; NIL: its primary key */
-	List	   *match;			/* StepMatch *: only rows with these values */
+	Jsonb	   *match;			/* values that rows must have, or NULL */
+	List	   *matches;		/* StepMatch *: the same */
+	bool		is_linked;		/* what the columns lead to is in the plan */
 } DeletionStep;
 
 typedef struct StepMatch
@@ -222,7 +224,7 @@ typedef struct PlanLink
 	Oid		   *equals;			/* operators: value = key */
 	FmgrInfo   *compare;		/* btree comparisons (value, key) */
 	bool		only;			/* not for rows of the table's children */
-	List	   *match;			/* StepMatch *: only for rows with these values */
+	DeletionStep *definition;	/* NULL if it is a foreign key */
 	PlanStatement find;			/* the values of rows that lead to the accounts */
 	PlanStatement set_null;		/* if the action is, and the policy says so */
 	PlanStatement collect;		/* values and keys, if the step has keys */

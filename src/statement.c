@@ -61,6 +61,7 @@ static void append_goes(DeletionPlan *plan, PlanStatement *statement,
 						PlanStep *step);
 static void append_link(PlanStatement *statement, PlanLink *link);
 static void append_row_of_key(PlanStatement *statement, PlanLink *link);
+static List *matches(PlanLink *link);
 static bool is_restricted(PlanLink *link);
 static void append_restriction(PlanStatement *statement, PlanLink *link);
 static void append_match(PlanStatement *statement, PlanLink *link,
@@ -564,11 +565,18 @@ append_row_of_key(PlanStatement *statement, PlanLink *link)
 	appendStringInfoChar(buf, ')');
 }
 
+/* The values that rows must have for a link to be one */
+static List *
+matches(PlanLink *link)
+{
+	return link->definition == NULL ? NIL : link->definition->matches;
+}
+
 /* Does a link lead only some rows of its table to the key? */
 static bool
 is_restricted(PlanLink *link)
 {
-	return link->only || link->match != NIL;
+	return link->only || matches(link) != NIL;
 }
 
 /* The condition that a row is one of those */
@@ -581,7 +589,7 @@ append_restriction(PlanStatement *statement, PlanLink *link)
 		appendStringInfo(&statement->query,
 						 "t.tableoid OPERATOR(pg_catalog.=) '%u'::pg_catalog.oid",
 						 link->step->table);
-	foreach(lc, link->match)
+	foreach(lc, matches(link))
 	{
 		if (link->only || foreach_current_index(lc) > 0)
 			appendStringInfoString(&statement->query, " AND ");
