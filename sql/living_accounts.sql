@@ -95,6 +95,26 @@ SELECT * FROM run();
 SELECT id, last_log FROM users;
 SELECT * FROM logs;
 
+-- through the key of one partition to rows to which accounts refer as to the whole
+ALTER TABLE users DROP last_log;
+DROP TABLE logs;
+CREATE TABLE logs (id int PRIMARY KEY, user_id int) PARTITION BY RANGE (id);
+CREATE TABLE logs_1 PARTITION OF logs FOR VALUES FROM (1) TO (10);
+CREATE TABLE logs_2 PARTITION OF logs DEFAULT;
+ALTER TABLE logs_1 ADD FOREIGN KEY (user_id) REFERENCES users ON DELETE CASCADE;
+ALTER TABLE users ADD last_log int REFERENCES logs ON DELETE CASCADE;
+SELECT "position", step_table, columns, action, via FROM deletion_plan('users');
+TRUNCATE users CASCADE;
+INSERT INTO users VALUES (1, '2020-01-01'), (2, NULL), (3, '2020-01-01');
+INSERT INTO logs VALUES (1, 1), (2, 2), (3, 3), (11, 3);
+UPDATE users SET last_log = 1 WHERE id = 2;
+SELECT * FROM run();
+SELECT id, last_log FROM users ORDER BY id;
+SELECT * FROM logs ORDER BY id;
+ALTER TABLE users DROP last_log;
+DROP TABLE logs;
+TRUNCATE users CASCADE;
+
 -- the audit table is never followed, and never emptied
 CREATE TABLE orders (id int PRIMARY KEY, user_id int REFERENCES users ON DELETE CASCADE);
 ALTER TABLE audit_log ADD order_id int REFERENCES orders;

@@ -50,6 +50,11 @@ SELECT add_deletion_policy('u', 'people', key_columns => '{id}');  -- fails
 SELECT add_deletion_policy('u', 'visitors', audit_table => 'audit_log');  -- fails
 SELECT add_deletion_policy('crowd', 'crowd'), remove_deletion_policy('crowd');
 DROP VIEW people;
+CREATE TABLE regions (id int PRIMARY KEY, deletion_scheduled_at timestamptz) PARTITION BY LIST (id);
+CREATE TABLE region_1 PARTITION OF regions FOR VALUES IN (1);
+SELECT add_deletion_policy('u', 'region_1');  -- fails
+CREATE TABLE heirs () INHERITS (crowd);
+SELECT add_deletion_policy('u', 'crowd');  -- fails
 SELECT alter_deletion_policy('nobody', grace => '1 day');  -- fails
 SELECT alter_deletion_policy(NULL);  -- fails
 SELECT alter_deletion_policy('users', due_column => 'nothing');  -- fails

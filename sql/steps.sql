@@ -166,6 +166,7 @@ SELECT add_deletion_step('users', 't', '{user_id}', action => 'set null');  -- f
 SELECT add_deletion_step('users', 't', '{user_id}', action => 'set null', after_account => true);  -- fails
 SELECT add_deletion_step('users', 't', '{user_id}', via => 'v');  -- fails
 SELECT add_deletion_step('users', 'users', '{id}');  -- fails
+SELECT add_deletion_step('users', 't', '{user_id}', after_account => true);  -- fails
 SELECT count(*) FROM deletion_step;
 SELECT remove_deletion_step('users', 't'), remove_deletion_step('nobody', 't'), remove_deletion_step(NULL, 't') IS NULL AS null;
 

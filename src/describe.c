@@ -225,7 +225,8 @@ put_row(DeletionPlan *plan, PlanStep *step, PlanLink *link, double estimate,
 
 	values[0] = CStringGetTextDatum(plan->policy->name);
 	values[1] = Int32GetDatum(step->position);
-	values[2] = ObjectIdGetDatum(step->table);
+	values[2] = ObjectIdGetDatum(link != NULL && OidIsValid(link->member) ?
+								 link->member : step->table);
 	values[3] = sd_name_array(columns);
 	values[4] = CStringGetTextDatum(actions[step->action]);
 	values[5] = CStringGetTextDatum(is_key ? "foreign key" : "policy");

@@ -31,6 +31,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
@@ -61,6 +62,8 @@ typedef struct ForeignKey
 	Oid			equals[INDEX_MAX_KEYS]; /* column = referenced column */
 } ForeignKey;
 
+static Oid	root_of(Oid table);
+static Relation open_root(DeletionPlan *plan, Oid table, LOCKMODE lockmode);
 static PlanStep *add_step(DeletionPlan *plan, Relation rel, StepAction action,
 						  DeletionStep *definition);
 static PlanStep *next_to_walk(DeletionPlan *plan);
@@ -72,6 +75,8 @@ static void add_key_link(DeletionPlan *plan, PlanStep *target, Relation member,
 						 ForeignKey *fk);
 static StepAction choose_action(DeletionPlan *plan, ForeignKey *fk);
 static bool is_defined(DeletionPlan *plan, PlanStep *target, ForeignKey *fk);
+static void refuse_late_key(DeletionPlan *plan, PlanStep *target,
+							PlanStep *step, ForeignKey *fk);
 static ForeignKey *read_key(Trigger *trigger, Relation member);
 static bool fires(Trigger *trigger);
 static bool can_keep_rows(Relation rel);
@@ -99,10 +104,12 @@ sd_discover(DeletionPlan *plan)
 	foreach(lc, policy->steps)
 	{
 		DeletionStep *definition = lfirst(lc);
-		Relation	rel = sd_open_table(policy, "step table", definition->table,
-										definition->table_name,
-										plan->lockmode);
+		Relation	rel;
 
+		table_close(sd_open_table(policy, "step table", definition->table,
+								  definition->table_name, plan->lockmode),
+					NoLock);
+		rel = open_root(plan, definition->table, plan->lockmode);
 		refuse_account_step(plan, definition);
 		(void) add_step(plan, rel, definition->action, definition);
 		table_close(rel, NoLock);
@@ -116,6 +123,27 @@ sd_discover(DeletionPlan *plan)
 	find_deleted_tables(plan);
 	find_rows_to_lock(plan);
 	find_askable_links(plan);
+}
+
+/*
+ * A table, or the partitioned table of which it is a part: a step is about the
+ * whole, so that no two are about the same rows; its links may be about a part.
+ */
+static Oid
+root_of(Oid table)
+{
+	return get_rel_relispartition(table) ?
+		llast_oid(get_partition_ancestors(table)) : table;
+}
+
+/* Open that, locked; it is there, for its part is */
+static Relation
+open_root(DeletionPlan *plan, Oid table, LOCKMODE lockmode)
+{
+	Oid			root = root_of(table);
+
+	return sd_open_table(plan->policy, "step table", root, get_rel_name(root),
+						 lockmode);
 }
 
 /*
@@ -174,7 +202,7 @@ walk(DeletionPlan *plan, PlanStep *step)
 	{
 		DeletionStep *definition = lfirst(lc);
 
-		if ((OidIsValid(definition->via) ? definition->via :
+		if ((OidIsValid(definition->via) ? root_of(definition->via) :
 			 plan->policy->account_table) == step->table)
 			add_defined_links(plan, step, definition);
 	}
@@ -202,7 +230,7 @@ add_defined_links(DeletionPlan *plan, PlanStep *target,
 {
 	DeletionPolicy *policy = plan->policy;
 	Relation	target_rel = table_open(target->table, NoLock);
-	Relation	rel = table_open(definition->table, NoLock);
+	Relation	rel = table_open(root_of(definition->table), NoLock);
 	PlanStep   *step = add_step(plan, rel, definition->action, definition);
 	List	   *key_columns = definition->via_columns;
 	PlanKey    *key;
@@ -246,6 +274,8 @@ add_defined_links(DeletionPlan *plan, PlanStep *target,
 			columns = lappend(columns, list_nth(definition->columns, i + j));
 		link = sd_make_link(plan, step, rel, columns, key, InvalidOid, NULL);
 		link->definition = definition;
+		if (definition->table != step->table)
+			link->member = definition->table;
 		if (step->action == SD_SET_NULL)
 			refuse_not_null(plan, rel, columns);
 		step->links = lappend(step->links, link);
@@ -292,8 +322,8 @@ add_key_link(DeletionPlan *plan, PlanStep *target, Relation member,
 		return;
 
 	action = choose_action(plan, fk);
-	rel = sd_open_table(plan->policy, "table", fk->table, fk->name,
-						action == SD_DELETE ? plan->lockmode : AccessShareLock);
+	rel = open_root(plan, fk->table,
+					action == SD_DELETE ? plan->lockmode : AccessShareLock);
 	step = add_step(plan, rel, action, NULL);
 	key = sd_find_key(target, member, fk->referenced, fk->index,
 					  RelationGetRelid(member) != target->table ||
@@ -303,8 +333,10 @@ add_key_link(DeletionPlan *plan, PlanStep *target, Relation member,
 	link = sd_make_link(plan, step, rel, fk->columns, key, fk->constraint,
 						fk->equals);
 	link->cascades = fk->cascades;
-	link->only = rel->rd_rel->relkind == RELKIND_RELATION &&
-		find_inheritance_children(fk->table, NoLock) != NIL;
+	if (fk->table != step->table ||
+		(rel->rd_rel->relkind == RELKIND_RELATION &&
+		 find_inheritance_children(fk->table, NoLock) != NIL))
+		link->member = fk->table;
 	step->links = lappend(step->links, link);
 	table_close(rel, NoLock);
 }
@@ -347,13 +379,15 @@ is_defined(DeletionPlan *plan, PlanStep *target, ForeignKey *fk)
 		PlanStep   *step = lfirst(lc);
 		ListCell   *cell;
 
-		if (step->table != fk->table)
+		if (step->table != root_of(fk->table))
 			continue;
+		refuse_late_key(plan, target, step, fk);
 		foreach(cell, step->links)
 		{
 			PlanLink   *link = lfirst(cell);
 			bool		is_same = link->key->step == target &&
 				link->definition != NULL && link->definition->match == NULL &&
+				(!OidIsValid(link->member) || link->member == fk->table) &&
 				link->ncolumns == list_length(fk->columns);
 
 			for (int i = 0; is_same && i < link->ncolumns; i++)
@@ -375,6 +409,25 @@ is_defined(DeletionPlan *plan, PlanStep *target, ForeignKey *fk)
 		}
 	}
 	return false;
+}
+
+/*
+ * What the policy puts after the account must not refer to it: when its turn
+ * comes, the key would have taken its action.
+ */
+static void
+refuse_late_key(DeletionPlan *plan, PlanStep *target, PlanStep *step,
+				ForeignKey *fk)
+{
+	if (target == plan->account && step->definition != NULL &&
+		step->definition->after_account)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_FOREIGN_KEY),
+				 errmsg("rows of step table \"%s\" of deletion policy \"%s\" cannot come after the account",
+						step->table_name, plan->policy->name),
+				 errdetail("Foreign key \"%s\" refers to the account.",
+						   fk->name),
+				 errhint("Add the step without after_account.")));
 }
 
 /*

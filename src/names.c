@@ -14,6 +14,8 @@
 #include "postgres.h"
 
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
@@ -61,6 +63,24 @@ sd_type_name(Oid type)
 {
 	return format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN |
 								FORMAT_TYPE_FORCE_QUALIFY);
+}
+
+/* The condition that a row is one of a partition, or of a parent alone */
+char *
+sd_member_condition(Oid member)
+{
+	StringInfoData buf;
+	List	   *tables = get_rel_relkind(member) == RELKIND_PARTITIONED_TABLE ?
+		find_all_inheritors(member, NoLock, NULL) : list_make1_oid(member);
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "t.tableoid OPERATOR(pg_catalog.=) ANY ('{");
+	foreach(lc, tables)
+		appendStringInfo(&buf, "%s%u", foreach_current_index(lc) > 0 ? "," : "",
+						 lfirst_oid(lc));
+	appendStringInfoString(&buf, "}'::pg_catalog.oid[])");
+	return buf.data;
 }
 
 /* An operator with its schema, and a space on either side */

@@ -17,7 +17,9 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "miscadmin.h"
+#include "utils/syscache.h"
 
 #include "scheduled_deletion.h"
 
@@ -31,6 +33,8 @@ typedef struct Search
 } Search;
 
 static void visit(Search *search, PlanStep *step);
+static bool is_not_null(Oid table, const char *column);
+static bool must_go_first(PlanLink *link);
 static List *steps_before(DeletionPlan *plan, PlanStep *step);
 
 /* Fill in the stages of the plan, and the position of each step in them */
@@ -113,10 +117,45 @@ visit(Search *search, PlanStep *step)
 	search->plan->stages = lappend(search->plan->stages, stage);
 }
 
+static bool
+is_not_null(Oid table, const char *column)
+{
+	HeapTuple	tuple = SearchSysCacheAttName(table, column);
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for column \"%s\" of relation %u",
+			 column, table);
+	result = ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/*
+ * Must rows that refer to others by a link, if they are deleted, too, be so
+ * before these?  Yes if the link's key would not let these go, or not let its
+ * own rows stay as they are to be.
+ */
+static bool
+must_go_first(PlanLink *link)
+{
+	if (link->step->action == SD_SET_NULL)
+	{
+		for (int i = 0; i < link->ncolumns; i++)
+		{
+			if (is_not_null(link->step->table, link->names[i]))
+				return true;
+		}
+		return false;
+	}
+	return link->step->action == SD_BLOCK ||
+		link->step->action == SD_SET_DEFAULT;
+}
+
 /*
  * The steps that must be executed before the rows of a step are deleted: those
- * whose rows refer to them, by a link or by a key that blocks.  A step that the
- * policy puts after the account is deleted then, although it leads there.
+ * whose rows refer to them.  A step that the policy puts after the account is
+ * deleted then, although it leads there.
  */
 static List *
 steps_before(DeletionPlan *plan, PlanStep *step)
@@ -142,7 +181,7 @@ steps_before(DeletionPlan *plan, PlanStep *step)
 				continue;
 			if (other->action != SD_BLOCK)
 				result = list_append_unique_ptr(result, other);
-			else if (other->deleted_by != NULL)
+			if (other->deleted_by != NULL && must_go_first(link))
 				result = list_append_unique_ptr(result, other->deleted_by);
 		}
 	}

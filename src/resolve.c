@@ -49,7 +49,6 @@ static PlanKey *make_key(PlanStep *step, Relation rel, List *names, Oid index,
 						 Oid member, Oid cast);
 static void operator_class(Form_pg_attribute attr, Oid index, Oid *opfamily,
 						   Oid *opcintype);
-static char *only_of_member(const char *value, Oid member);
 static Oid *foreign_key_equals(Relation rel, List *names, PlanKey *key);
 static bool match_columns(KeyColumn *key, Form_pg_attribute attr, Oid equals,
 						  PlanLink *link, int column);
@@ -176,6 +175,12 @@ sd_account_key(DeletionPlan *plan, Relation account_table)
 	PlanKey    *key;
 	ListCell   *lc;
 
+	if (account_table->rd_rel->relispartition)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("account table \"%s\" is a partition", name),
+				 errdetail("Foreign keys refer to the partitioned table, where its keys need not be unique."),
+				 errhint("Use the partitioned table.")));
 	if (account_table->rd_rel->relkind == RELKIND_RELATION &&
 		find_inheritance_children(RelationGetRelid(account_table),
 								  NoLock) != NIL)
@@ -351,7 +356,9 @@ make_key(PlanStep *step, Relation rel, List *names, Oid index, Oid member,
 			column->value = psprintf("%s::%s", column->value,
 									 sd_type_name(column->type));
 		if (OidIsValid(member))
-			column->value = only_of_member(column->value, member);
+			column->value = psprintf("CASE WHEN %s THEN %s END",
+									 sd_member_condition(member),
+									 column->value);
 
 		column->array_type = get_array_type(column->type);
 		if (!OidIsValid(column->array_type))
@@ -403,24 +410,6 @@ operator_class(Form_pg_attribute attr, Oid index, Oid *opfamily,
 				 errhint("Use a key of another type.")));
 	*opfamily = get_opclass_family(opclass);
 	*opcintype = get_opclass_input_type(opclass);
-}
-
-/* A value that is null outside the rows of a partition, or of a parent alone */
-static char *
-only_of_member(const char *value, Oid member)
-{
-	StringInfoData buf;
-	List	   *tables = get_rel_relkind(member) == RELKIND_PARTITIONED_TABLE ?
-		find_all_inheritors(member, NoLock, NULL) : list_make1_oid(member);
-	ListCell   *lc;
-
-	initStringInfo(&buf);
-	appendStringInfoString(&buf, "CASE WHEN t.tableoid OPERATOR(pg_catalog.=) ANY ('{");
-	foreach(lc, tables)
-		appendStringInfo(&buf, "%s%u", foreach_current_index(lc) > 0 ? "," : "",
-						 lfirst_oid(lc));
-	appendStringInfo(&buf, "}'::pg_catalog.oid[]) THEN %s END", value);
-	return buf.data;
 }
 
 /*

@@ -201,7 +201,8 @@ typedef struct KeyColumn
 typedef struct PlanKey
 {
 	struct PlanStep *step;
-	Oid			member;			/* only for rows of this partition, if valid */
+	Oid			member;			/* only rows of this partition, or of a parent
+								 * without its children, if valid */
 	int			number;			/* among the keys of the step */
 	int			first_value;	/* place of its columns among the step's values */
 	int			ncolumns;
@@ -223,7 +224,8 @@ typedef struct PlanLink
 	Oid		   *types;			/* of the values */
 	Oid		   *equals;			/* operators: value = key */
 	FmgrInfo   *compare;		/* btree comparisons (value, key) */
-	bool		only;			/* not for rows of the table's children */
+	Oid			member;			/* only rows of this partition, or of a parent
+								 * without its children, if valid */
 	DeletionStep *definition;	/* NULL if it is a foreign key */
 	PlanStatement find;			/* the values of rows that lead to the accounts */
 	PlanStatement set_null;		/* if the action is, and the policy says so */
@@ -551,6 +553,7 @@ extern char *sd_qualified_name(Oid table);
 extern char *sd_own_table(Oid schema, const char *name);
 extern char *sd_table_name(Oid table);
 extern char *sd_type_name(Oid type);
+extern char *sd_member_condition(Oid member);
 extern void sd_append_operator(StringInfo buf, Oid operator);
 extern char *sd_name_list(List *names);
 extern Datum sd_name_array(List *names);

@@ -15,7 +15,8 @@
  *	t.<column> = ANY ($n) [AND ...]
  *	[AND EXISTS (SELECT FROM ROWS FROM (unnest($n), ...) k (c1, ...)
  *		WHERE t.<column> = k.c1 AND ...)]			if it has several columns
- *	[AND t.tableoid = <table>]						for rows of a parent alone
+ *	[AND t.tableoid = ANY ('{<table>, ...}')]		for rows of a partition, or
+ *													of a parent alone
  *	[AND t.<match column> = $n ...]
  *
  * where $n is an array of a key's values, and <goes> for the condition that a
@@ -576,7 +577,7 @@ matches(PlanLink *link)
 static bool
 is_restricted(PlanLink *link)
 {
-	return link->only || matches(link) != NIL;
+	return OidIsValid(link->member) || matches(link) != NIL;
 }
 
 /* The condition that a row is one of those */
@@ -585,13 +586,12 @@ append_restriction(PlanStatement *statement, PlanLink *link)
 {
 	ListCell   *lc;
 
-	if (link->only)
-		appendStringInfo(&statement->query,
-						 "t.tableoid OPERATOR(pg_catalog.=) '%u'::pg_catalog.oid",
-						 link->step->table);
+	if (OidIsValid(link->member))
+		appendStringInfoString(&statement->query,
+							   sd_member_condition(link->member));
 	foreach(lc, matches(link))
 	{
-		if (link->only || foreach_current_index(lc) > 0)
+		if (OidIsValid(link->member) || foreach_current_index(lc) > 0)
 			appendStringInfoString(&statement->query, " AND ");
 		append_match(statement, link, lfirst(lc));
 	}
