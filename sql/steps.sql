@@ -69,6 +69,22 @@ DROP TABLE posts, orders, devices, payments;
 TRUNCATE users;
 DELETE FROM deletion_step;
 
+-- a reply stays, and what it replied to goes, also where replies go that have replies
+CREATE TABLE comments (id int PRIMARY KEY, author int, thread int, parent int REFERENCES comments);
+CREATE TABLE threads (id int PRIMARY KEY, author int REFERENCES users ON DELETE CASCADE);
+SELECT add_deletion_step('users', 'comments', '{author}');
+SELECT add_deletion_step('users', 'comments', '{thread}', via => 'threads');
+SELECT add_deletion_step('users', 'comments', '{parent}', via => 'comments', action => 'set null');
+SELECT * FROM plan();
+CALL due();
+INSERT INTO threads VALUES (1, 1), (3, 3);
+INSERT INTO comments VALUES (1, 1, 1, NULL), (2, 3, 1, 1), (3, 3, 1, 2), (4, 1, 3, NULL), (5, 3, 3, 4), (6, 1, 3, 5);
+SELECT * FROM run();
+SELECT * FROM comments;
+DROP TABLE comments, threads;
+TRUNCATE users;
+DELETE FROM deletion_step;
+
 -- hanging on another step's table, by its primary key or other columns, several deep
 CREATE TABLE orders (id int PRIMARY KEY, number text, user_id int);
 CREATE TABLE items (order_id int, sku text);

@@ -133,13 +133,14 @@ is_not_null(Oid table, const char *column)
 
 /*
  * Must rows that refer to others by a link, if they are deleted, too, be so
- * before these?  Yes if the link's key would not let these go, or not let its
- * own rows stay as they are to be.
+ * before these?  Yes if the link's key would not let these go, which only rows
+ * that stay are set to null for, or if it would take an action that its own rows
+ * do not take.
  */
 static bool
 must_go_first(PlanLink *link)
 {
-	if (link->step->action == SD_SET_NULL)
+	if (link->step->action == SD_SET_NULL && OidIsValid(link->constraint))
 	{
 		for (int i = 0; i < link->ncolumns; i++)
 		{
@@ -149,6 +150,7 @@ must_go_first(PlanLink *link)
 		return false;
 	}
 	return link->step->action == SD_BLOCK ||
+		link->step->action == SD_SET_NULL ||
 		link->step->action == SD_SET_DEFAULT;
 }
 

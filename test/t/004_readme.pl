@@ -7,6 +7,9 @@
 # A block is given to psql as it is.  Its first line may be
 #
 #	-- in a session of its own as <role>
+#	-- in a database of its own: <name>
+#
+# the latter with the tables of test/shapes/<name>.sql.
 #
 # Output is what psql prints, without NOTICEs.  What differs each time is masked
 # on both sides, and then the widths of psql's columns are, too.
@@ -113,14 +116,25 @@ $node->safe_psql('readme',
 		slurp_file("$top/test/schema.sql")
 	  . slurp_file("$top/test/generate.sql"));
 
+my %databases = (readme => 1);
+
 foreach my $block (@blocks)
 {
 	my ($title) = $block->{sql} =~ /^(?!--)(.*\S)/m;
 	my $name = "README.md:$block->{line}: " . ($title // '');
 	my $file = "$PostgreSQL::Test::Utils::tmp_check/readme.sql";
+	my $database =
+	  $block->{sql} =~ /\A-- in a database of its own: (\w+)\s*$/m ? $1 : 'readme';
+
+	if (!$databases{$database}++)
+	{
+		$node->safe_psql('postgres', "CREATE DATABASE $database");
+		$node->safe_psql($database,
+			slurp_file("$top/test/shapes/$database.sql"));
+	}
 	my @psql = (
 		$node->installed_command('psql'),
-		'-X', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('readme'),
+		'-X', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($database),
 		'-f', $file);
 
 	push @psql, '-U', $1
