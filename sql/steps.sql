@@ -152,6 +152,17 @@ SELECT * FROM run();
 SELECT array_agg(id) FROM auth.users;
 SELECT array_agg(user_id) FROM auth.sessions;
 DELETE FROM deletion_step;
+-- also by another column than its key
+TRUNCATE users, auth.users CASCADE;
+ALTER TABLE users DROP CONSTRAINT users_id_fkey, ADD login int UNIQUE REFERENCES auth.users ON DELETE CASCADE;
+SELECT add_deletion_step('users', 'auth.users', '{id}', after_account => true);
+SELECT * FROM plan();
+INSERT INTO auth.users SELECT n, 'x' FROM generate_series(1, 13) n;
+CALL due();
+UPDATE users SET login = 10 + id WHERE id <> 2;
+SELECT * FROM run();
+SELECT array_agg(id ORDER BY id) FROM auth.users;
+DELETE FROM deletion_step;
 
 -- what is refused
 CREATE TABLE t (id int PRIMARY KEY, user_id int NOT NULL REFERENCES users ON DELETE CASCADE, amount float);
@@ -183,6 +194,9 @@ SELECT add_deletion_step('users', 't', '{user_id}', action => 'set null', after_
 SELECT add_deletion_step('users', 't', '{user_id}', via => 'v');  -- fails
 SELECT add_deletion_step('users', 'users', '{id}');  -- fails
 SELECT add_deletion_step('users', 't', '{user_id}', after_account => true);  -- fails
+SELECT add_deletion_step('users', 't', '{user_id,id}');
+SELECT add_deletion_step('users', 't', array_fill('user_id'::name, '{33}'), via => 't', via_columns => array_fill('id'::name, '{33}'));  -- fails
+SELECT remove_deletion_step('users', 't');
 SELECT count(*) FROM deletion_step;
 SELECT remove_deletion_step('users', 't'), remove_deletion_step('nobody', 't'), remove_deletion_step(NULL, 't') IS NULL AS null;
 

@@ -809,7 +809,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 static Row *
 row_of_link(Attempt *attempt, PlanLink *link, TupleTableSlot *slot, int column)
 {
-	Datum	   *values = palloc(sizeof(Datum) * link->ncolumns);
+	Datum		values[INDEX_MAX_KEYS];
 
 	for (int i = 0; i < link->ncolumns; i++)
 	{
@@ -962,7 +962,7 @@ static void
 mark_deleted(Attempt *attempt, PlanStep *step, TupleTableSlot *slot, int column)
 {
 	PlanKey    *key = linitial(step->keys);
-	Datum	   *values = palloc(sizeof(Datum) * key->ncolumns);
+	Datum		values[INDEX_MAX_KEYS];
 	Row		   *row;
 
 	for (int i = 0; i < key->ncolumns; i++)

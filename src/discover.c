@@ -70,6 +70,8 @@ static PlanStep *next_to_walk(DeletionPlan *plan);
 static void walk(DeletionPlan *plan, PlanStep *step);
 static void add_defined_links(DeletionPlan *plan, PlanStep *target,
 							  DeletionStep *definition);
+static List *referring_columns(DeletionPolicy *policy, Relation account_table,
+							   DeletionStep *definition);
 static void refuse_not_null(DeletionPlan *plan, Relation rel, List *columns);
 static void add_key_link(DeletionPlan *plan, PlanStep *target, Relation member,
 						 ForeignKey *fk);
@@ -238,8 +240,11 @@ add_defined_links(DeletionPlan *plan, PlanStep *target,
 	ListCell   *lc;
 
 	if (key_columns == NIL)
-		key_columns = target == plan->account ? policy->key_columns :
-			sd_primary_key_columns(target_rel);
+		key_columns = target != plan->account ?
+			sd_primary_key_columns(target_rel) :
+			definition->after_account ?
+			referring_columns(policy, target_rel, definition) :
+			policy->key_columns;
 	if (key_columns == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
@@ -282,6 +287,41 @@ add_defined_links(DeletionPlan *plan, PlanStep *target,
 	}
 	table_close(rel, NoLock);
 	table_close(target_rel, NoLock);
+}
+
+/*
+ * The columns of the account table by which it refers to those of a step that
+ * comes after it, or its key if it does not.
+ */
+static List *
+referring_columns(DeletionPolicy *policy, Relation account_table,
+				  DeletionStep *definition)
+{
+	ListCell   *lc;
+
+	foreach(lc, RelationGetFKeyList(account_table))
+	{
+		ForeignKeyCacheInfo *fk = lfirst_node(ForeignKeyCacheInfo, lc);
+		List	   *names = NIL;
+		ListCell   *cell;
+
+		if (fk->confrelid != definition->table ||
+			fk->nkeys != list_length(definition->columns))
+			continue;
+		foreach(cell, definition->columns)
+		{
+			for (int i = 0; i < fk->nkeys; i++)
+			{
+				if (fk->confkey[i] == get_attnum(fk->confrelid, lfirst(cell)))
+					names = lappend(names,
+									get_attname(RelationGetRelid(account_table),
+												fk->conkey[i], false));
+			}
+		}
+		if (list_length(names) == fk->nkeys)
+			return names;
+	}
+	return policy->key_columns;
 }
 
 /* Columns that are to be set to null must take it */

@@ -324,6 +324,12 @@ make_key(PlanStep *step, Relation rel, List *names, Oid index, Oid member,
 	PlanKey    *key = palloc0(sizeof(PlanKey));
 	ListCell   *lc;
 
+	if (list_length(names) > INDEX_MAX_KEYS)
+		ereport(ERROR,
+				(errcode(ERRCODE_TOO_MANY_COLUMNS),
+				 errmsg("columns that lead to table \"%s\" are more than %d",
+						sd_table_name(RelationGetRelid(rel)), INDEX_MAX_KEYS)));
+
 	key->step = step;
 	key->member = member;
 	key->number = list_length(step->keys);

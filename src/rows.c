@@ -158,7 +158,7 @@ Row *
 sd_find_same_row(RowSet *set, Datum *values)
 {
 	PlanKey    *key = linitial(set->step->keys);
-	FmgrInfo   *compare = palloc(sizeof(FmgrInfo) * key->ncolumns);
+	FmgrInfo	compare[INDEX_MAX_KEYS];
 
 	for (int i = 0; i < key->ncolumns; i++)
 		compare[i] = key->columns[i].compare;
