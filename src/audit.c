@@ -46,6 +46,7 @@ static const struct
 	bool		is_required;	/* else the policy may say that there is none */
 	const char *value;			/* of the INSERT; %d is a parameter */
 }			audit_columns[NAUDIT_COLUMNS] =
+
 {
 	{"user_id", true, "u.k"},
 	{"action", true, "$3"},
@@ -178,7 +179,7 @@ suggest_columns(DeletionPlan *plan, Relation rel)
 			escape_json(&buf, NameStr(column->attname));
 		else
 			appendStringInfoString(&buf, audit_columns[i].is_required ?
-								   "\"…\"" : "null");
+								   "\"...\"" : "null");
 	}
 	appendStringInfoChar(&buf, '}');
 	return buf.data;

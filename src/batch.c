@@ -57,11 +57,12 @@ typedef struct Attempt
 	Run		   *run;
 	Account   **accounts;		/* those still in it */
 	int			naccounts;
-	RowSet	  **sets;			/* by step: its rows; NULL if none refer to them */
+	RowSet	  **sets;			/* by step: its rows; NULL if none refer to
+								 * them */
 	MemoryContext context;		/* of the accounts' set, and all else */
 	MemoryContext rows_context; /* of the other sets */
-	int		   *seen;			/* by link: rows that it leads to, and that were
-								 * asked for rows that lead to them */
+	int		   *seen;			/* by link: rows that it leads to, and that
+								 * were asked for rows that lead to them */
 	const char *doing;			/* what is being done now ... */
 	Oid			table;			/* ... to which table, if to one */
 } Attempt;
@@ -107,7 +108,7 @@ static Datum *bind(Run *run, Attempt *attempt, PlanStatement *statement,
 				   Datum *caller_values, PlanLink *collected);
 static uint64 for_each_row(Attempt *attempt, PlanStatement *statement,
 						   int expected, PlanLink *collected,
-						 RowHandler handler, void *arg);
+						   RowHandler handler, void *arg);
 static bool receive_row(TupleTableSlot *slot, DestReceiver *self);
 static Row *row_of_link(Attempt *attempt, PlanLink *link, TupleTableSlot *slot,
 						int column);
@@ -891,7 +892,7 @@ collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 	PlanStep   *step = link->step;
 	RowSet	   *set = attempt->sets[step->number];
 	Row		   *row = sd_make_row(set, must_be_there(row_of_link(attempt, link,
-																  slot, 1))->account);
+																 slot, 1))->account);
 	MemoryContext caller_context;
 	ListCell   *lc;
 

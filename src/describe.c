@@ -120,7 +120,7 @@ estimate_due_accounts(DeletionPlan *plan)
 	Oid			argtypes[] = {plan->due_type};
 	Datum		values[] = {sd_cutoff(plan, GetCurrentTimestamp())};
 	const char *label = "\"Plan Rows\": ";
-	char	   *text;
+	char	   *output;
 	MemoryContext caller_context = CurrentMemoryContext;
 
 	if (count_tuples(plan->account->table) == UNKNOWN ||
@@ -132,10 +132,10 @@ estimate_due_accounts(DeletionPlan *plan)
 							  lengthof(argtypes), argtypes, values, NULL, false,
 							  0) != SPI_OK_UTILITY)
 		elog(ERROR, "EXPLAIN failed");
-	text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	output = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	MemoryContextSwitchTo(caller_context);
-	text = strstr(text, label);
-	return text == NULL ? UNKNOWN : strtod(text + strlen(label), NULL);
+	output = strstr(output, label);
+	return output == NULL ? UNKNOWN : strtod(output + strlen(label), NULL);
 }
 
 /*

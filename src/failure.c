@@ -31,6 +31,7 @@ static const struct
 	const char *sqlstate;
 	const char *name;
 }			conditions[] =
+
 {
 #include "conditions.inc"
 };
@@ -205,7 +206,8 @@ failure_kind(int sqlstate)
 	switch (ERRCODE_TO_CATEGORY(sqlstate))
 	{
 		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):	/* operator intervention */
-		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):	/* insufficient resources */
+		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):	/* insufficient
+														 * resources */
 		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):	/* system error */
 		case MAKE_SQLSTATE('2', '5', '0', '0', '0'):	/* transaction state */
 			return SD_RUN_FAILURE;

@@ -122,7 +122,7 @@ sd_name_array(List *names)
 
 	foreach(lc, names)
 		values[foreach_current_index(lc)] =
-			DirectFunctionCall1(namein, CStringGetDatum(lfirst(lc)));
+		DirectFunctionCall1(namein, CStringGetDatum(lfirst(lc)));
 	return PointerGetDatum(construct_array(values, list_length(names), NAMEOID,
 										   NAMEDATALEN, false, TYPALIGN_CHAR));
 }

@@ -26,7 +26,8 @@
 typedef struct Search
 {
 	DeletionPlan *plan;
-	int		   *visited;		/* by step: when it was first seen, 0 if not yet */
+	int		   *visited;		/* by step: when it was first seen, 0 if not
+								 * yet */
 	int		   *lowest;			/* the first seen that can be reached from it */
 	int			clock;
 	List	   *stack;			/* PlanStep *: seen, but in no component yet */

@@ -37,6 +37,7 @@ static const struct
 	int			ncolumns;
 	const char *columns[2];
 }			built_in_steps[] =
+
 {
 	{"check_ins", 1, {"user_id"}},
 	{"crisis_plan", 1, {"user_id"}},
@@ -360,7 +361,7 @@ throw_no_policy(Oid schema, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("no deletion policy is enabled"),
-				 errhint("Call alter_deletion_policy(…, enabled => true).")));
+				 errhint("Call alter_deletion_policy(..., enabled => true).")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("no deletion policy is registered"),

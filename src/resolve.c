@@ -158,7 +158,7 @@ sd_column(DeletionPolicy *policy, Relation rel, const char *role,
 			 errhint("If it was renamed: SELECT %s.alter_deletion_policy(%s, %s => %s);",
 					 schema, name, argument,
 					 strcmp(argument, "key_columns") == 0 ||
-					 strcmp(argument, "audit_details") == 0 ? "'{…}'" : "'…'")));
+					 strcmp(argument, "audit_details") == 0 ? "'{...}'" : "'...'")));
 	pg_unreachable();
 }
 

@@ -71,11 +71,13 @@ typedef struct DeletionStep
 {
 	Oid			table;
 	char	   *table_name;
-	List	   *columns;		/* char *: a key's columns, or several times so many */
+	List	   *columns;		/* char *: a key's columns, or several times
+								 * so many */
 	StepAction	action;
 	char	   *reason;			/* NULL if none was given */
 	bool		after_account;
-	Oid			via;			/* table that the columns lead to; invalid: accounts */
+	Oid			via;			/* table that the columns lead to; invalid:
+								 * accounts */
 	char	   *via_name;
 	List	   *via_columns;	/* char *; NIL: its primary key */
 	Jsonb	   *match;			/* values that rows must have, or NULL */
@@ -101,7 +103,8 @@ typedef struct DeletionPolicy
 	char	   *done_column;	/* NULL if it has none */
 	Oid			audit_table;
 	char	   *audit_table_name;
-	Jsonb	   *audit_columns;	/* NULL if they have the names that they should */
+	Jsonb	   *audit_columns;	/* NULL if they have the names that they
+								 * should */
 	List	   *audit_details;	/* char *: account columns to be kept */
 	bool		follow_blocking_keys;
 	text	   *time_zone;
@@ -204,7 +207,8 @@ typedef struct PlanKey
 	Oid			member;			/* only rows of this partition, or of a parent
 								 * without its children, if valid */
 	int			number;			/* among the keys of the step */
-	int			first_value;	/* place of its columns among the step's values */
+	int			first_value;	/* place of its columns among the step's
+								 * values */
 	int			ncolumns;
 	KeyColumn  *columns;
 } PlanKey;
@@ -215,19 +219,23 @@ typedef struct PlanLink
 	struct PlanStep *step;		/* whose rows these are */
 	PlanKey    *key;
 	int			number;			/* among the links of the plan */
-	Oid			constraint;		/* the foreign key; invalid: the policy says so */
+	Oid			constraint;		/* the foreign key; invalid: the policy says
+								 * so */
 	bool		cascades;		/* and its action is CASCADE */
-	bool		is_asked;		/* of a step that blocks: a query can tell whom */
+	bool		is_asked;		/* of a step that blocks: a query can tell
+								 * whom */
 	int			ncolumns;
 	char	  **names;
-	char	  **values;			/* as they are compared: t.<name>, cast if need be */
+	char	  **values;			/* as they are compared: t.<name>, cast if
+								 * need be */
 	Oid		   *types;			/* of the values */
 	Oid		   *equals;			/* operators: value = key */
 	FmgrInfo   *compare;		/* btree comparisons (value, key) */
 	Oid			member;			/* only rows of this partition, or of a parent
 								 * without its children, if valid */
 	DeletionStep *definition;	/* NULL if it is a foreign key */
-	PlanStatement find;			/* the values of rows that lead to the accounts */
+	PlanStatement find;			/* the values of rows that lead to the
+								 * accounts */
 	PlanStatement set_null;		/* if the action is, and the policy says so */
 	PlanStatement collect;		/* values and keys, if the step has keys */
 } PlanLink;
@@ -244,7 +252,8 @@ typedef struct PlanStep
 	bool		can_keep_rows;	/* a BEFORE DELETE trigger or a rule is there */
 	bool		lock_rows;		/* a cascade leads from its rows to accounts */
 	bool		is_walked;		/* what refers to its rows was looked for */
-	struct PlanStep *deleted_by;	/* the step that deletes rows of this table */
+	struct PlanStep *deleted_by;	/* the step that deletes rows of this
+									 * table */
 	int			number;			/* its place in plan->steps */
 	int			position;		/* that of its stage; 0 if it blocks */
 } PlanStep;
@@ -273,7 +282,8 @@ typedef struct DeletePart
 {
 	PlanStep   *step;
 	List	   *links;			/* PlanLink *: their values are returned ... */
-	int			first_column;	/* ... from here on, then those of the first key */
+	int			first_column;	/* ... from here on, then those of the first
+								 * key */
 } DeletePart;
 
 /*
@@ -284,7 +294,8 @@ typedef struct DeletePart
 typedef struct DeletionPlan
 {
 	DeletionPolicy *policy;
-	LOCKMODE	lockmode;		/* ROW EXCLUSIVE, or ACCESS SHARE to look at it */
+	LOCKMODE	lockmode;		/* ROW EXCLUSIVE, or ACCESS SHARE to look at
+								 * it */
 	PlanStep   *account;		/* the step that deletes the accounts */
 	PlanKey    *key;			/* theirs */
 	PlanLink   *self;			/* its own columns, compared with it */
@@ -293,7 +304,8 @@ typedef struct DeletionPlan
 	Oid			due_type;		/* timestamptz, timestamp or date */
 	Oid			audit_key_type; /* what the audit table's user_id is given */
 
-	List	   *steps;			/* PlanStep *; those that block are not executed */
+	List	   *steps;			/* PlanStep *; those that block are not
+								 * executed */
 	int			nlinks;			/* of all steps */
 	List	   *stages;			/* PlanStage *, in the order of execution */
 
@@ -345,14 +357,16 @@ typedef enum AccountState
 
 typedef struct Account
 {
-	Datum	   *key;			/* its values of the account step's keys: the first
-								 * ones are its key, the others valid once locked */
+	Datum	   *key;			/* its values of the account step's keys: the
+								 * first ones are its key, the others valid
+								 * once locked */
 	bool	   *nulls;			/* of those */
 	Datum		due;			/* of the due column's type */
 	AccountState state;
 	Failure    *failure;		/* set if and only if FAILED */
 	bool		found;			/* by the query that was last asked */
-	Jsonb	  **details;		/* columns to be kept, NULL if null; once locked */
+	Jsonb	  **details;		/* columns to be kept, NULL if null; once
+								 * locked */
 	int64	   *rows;			/* by step, of the last attempt */
 } Account;
 
@@ -385,7 +399,8 @@ typedef struct Run
 
 	/* State */
 	DeletionPlan *plan;
-	Datum		cutoff;			/* the latest value of the due column that is due */
+	Datum		cutoff;			/* the latest value of the due column that is
+								 * due */
 	bool		can_defer;		/* some constraint or trigger is deferrable */
 	PlanStatement check_deferred;
 	Oid			user_id;		/* who called */
