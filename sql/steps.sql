@@ -65,7 +65,18 @@ CREATE TRIGGER keep BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION keep()
 CALL due();
 INSERT INTO orders VALUES (3, 1);
 SELECT * FROM run();
-DROP TABLE posts, orders, devices, payments;
+-- nor those to which a trigger gives the key back, be it the policy or a foreign key
+-- that has set them to null
+ALTER TABLE orders DROP CONSTRAINT orders_customer_fkey;
+CREATE FUNCTION give_back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$;
+DROP TRIGGER keep ON orders;
+CREATE TRIGGER give_back BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION give_back();
+CREATE TABLE votes (user_id int REFERENCES users ON DELETE SET NULL);
+CREATE TRIGGER keep BEFORE UPDATE ON votes FOR EACH ROW EXECUTE FUNCTION keep();
+CALL due();
+INSERT INTO votes VALUES (2), (3);
+SELECT * FROM run();
+DROP TABLE posts, orders, devices, payments, votes;
 TRUNCATE users;
 DELETE FROM deletion_step;
 
@@ -190,6 +201,9 @@ SELECT add_deletion_step('users', 't', '{user_id}', action => 'forget');  -- fai
 SELECT add_deletion_step('users', 't', '{user_id}', action => 'keep');  -- fails
 SELECT add_deletion_step('users', 't', '{user_id}', action => 'keep', reason => 'because');  -- fails
 SELECT add_deletion_step('users', 't', '{user_id}', action => 'set null');  -- fails
+ALTER TABLE t ADD twice int GENERATED ALWAYS AS (user_id * 2) STORED;
+SELECT add_deletion_step('users', 't', '{twice}', action => 'set null');  -- fails
+SELECT add_deletion_step('users', 'audit_log', '{user_id}');  -- fails
 SELECT add_deletion_step('users', 't', '{user_id}', action => 'set null', after_account => true);  -- fails
 SELECT add_deletion_step('users', 't', '{user_id}', via => 'v');  -- fails
 SELECT add_deletion_step('users', 'users', '{id}');  -- fails

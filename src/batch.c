@@ -592,7 +592,7 @@ rows_are_gone(Attempt *attempt)
 		PlanStep   *step = lfirst(lc);
 		ListCell   *cell;
 
-		if (step->action != SD_DELETE || !step->can_keep_rows)
+		if (!step->can_keep_rows)
 			continue;
 		foreach(cell, step->links)
 		{
@@ -631,7 +631,7 @@ check_collected_are_gone(Attempt *attempt)
 		{
 			Row		   *row = sd_get_row(set, i);
 
-			if (!row->deleted && sd_has_key(row, linitial(step->keys)))
+			if (!row->deleted && sd_first_key(step, row) != NULL)
 				throw_changed_rows(step);
 		}
 	}
@@ -705,7 +705,7 @@ take_pending(Attempt *attempt, Account **accounts, int naccounts)
 		if (accounts[i]->state != SD_PENDING)
 			continue;
 		pending[attempt->naccounts++] = accounts[i];
-		row = sd_make_row(set, accounts[i]);
+		row = sd_make_row(step, accounts[i]);
 		memcpy(row->values, accounts[i]->key, sizeof(Datum) * step->nvalues);
 		memcpy(row->nulls, accounts[i]->nulls, sizeof(bool) * step->nvalues);
 		sd_add_row(set, row);
@@ -889,32 +889,13 @@ collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 {
 	Collected  *collected = arg;
 	PlanLink   *link = collected->link;
-	PlanStep   *step = link->step;
-	RowSet	   *set = attempt->sets[step->number];
-	Row		   *row = sd_make_row(set, must_be_there(row_of_link(attempt, link,
-																 slot, 1))->account);
-	MemoryContext caller_context;
-	ListCell   *lc;
+	Row		   *target = must_be_there(row_of_link(attempt, link, slot, 1));
+	MemoryContext caller_context = MemoryContextSwitchTo(attempt->rows_context);
+	Row		   *row = sd_make_row(link->step, target->account);
 
-	foreach(lc, step->keys)
-	{
-		PlanKey    *key = lfirst(lc);
-
-		for (int i = 0; i < key->ncolumns; i++)
-		{
-			bool		is_null;
-			Datum		value = slot_getattr(slot, link->ncolumns + 1 +
-											 key->first_value + i, &is_null);
-
-			sd_set_value(set, row, key, i, value, is_null);
-		}
-	}
-	if (sd_has_key(row, linitial(step->keys)) &&
-		sd_find_same_row(set, row->values) != NULL)
-		return;
-
-	caller_context = MemoryContextSwitchTo(attempt->rows_context);
-	collected->rows = lappend(collected->rows, row);
+	sd_fill_row(link->step, row, slot, link->ncolumns + 1);
+	if (sd_find_same_row(attempt->sets[link->step->number], row) == NULL)
+		collected->rows = lappend(collected->rows, row);
 	MemoryContextSwitchTo(caller_context);
 }
 
@@ -958,24 +939,21 @@ deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 		mark_deleted(attempt, part->step, slot, column);
 }
 
-/* A row of a step was deleted that others may have referred to */
+/*
+ * A row of a step was deleted that others may have referred to: it must be one
+ * that was collected, or else nothing is known of those.
+ */
 static void
 mark_deleted(Attempt *attempt, PlanStep *step, TupleTableSlot *slot, int column)
 {
-	PlanKey    *key = linitial(step->keys);
-	Datum		values[INDEX_MAX_KEYS];
-	Row		   *row;
+	RowSet	   *set = attempt->sets[step->number];
+	Row		   *row = sd_make_row(step, NULL);
+	Row		   *same;
 
-	for (int i = 0; i < key->ncolumns; i++)
-	{
-		bool		is_null;
-
-		values[i] = slot_getattr(slot, column + i, &is_null);
-		if (is_null)
-			return;
-	}
-	row = sd_find_same_row(attempt->sets[step->number], values);
-	if (row == NULL)
+	sd_fill_row(step, row, slot, column);
+	same = sd_find_same_row(set, row);
+	if (same != NULL)
+		same->deleted = true;
+	else if (sd_first_key(step, row) != NULL)
 		throw_changed_rows(step);
-	row->deleted = true;
 }

@@ -81,9 +81,10 @@ static void refuse_late_key(DeletionPlan *plan, PlanStep *target,
 							PlanStep *step, ForeignKey *fk);
 static ForeignKey *read_key(Trigger *trigger, Relation member);
 static bool fires(Trigger *trigger);
-static bool can_keep_rows(Relation rel);
+static bool can_keep_rows(Relation rel, StepAction action);
 static void refuse_lost_steps(DeletionPolicy *policy);
-static void refuse_account_step(DeletionPlan *plan, DeletionStep *definition);
+static void refuse_deleting_step(DeletionPlan *plan, DeletionStep *definition);
+static bool is_audit_table(DeletionPlan *plan, Oid table);
 static void find_deleted_tables(DeletionPlan *plan);
 static void find_rows_to_lock(DeletionPlan *plan);
 static void find_askable_links(DeletionPlan *plan);
@@ -112,7 +113,7 @@ sd_discover(DeletionPlan *plan)
 								  definition->table_name, plan->lockmode),
 					NoLock);
 		rel = open_root(plan, definition->table, plan->lockmode);
-		refuse_account_step(plan, definition);
+		refuse_deleting_step(plan, definition);
 		(void) add_step(plan, rel, definition->action, definition);
 		table_close(rel, NoLock);
 	}
@@ -171,7 +172,7 @@ add_step(DeletionPlan *plan, Relation rel, StepAction action,
 	step->table = RelationGetRelid(rel);
 	step->table_name = sd_table_name(step->table);
 	step->definition = definition;
-	step->can_keep_rows = action == SD_DELETE && can_keep_rows(rel);
+	step->can_keep_rows = can_keep_rows(rel, action);
 	step->number = list_length(plan->steps);
 	plan->steps = lappend(plan->steps, step);
 	return step;
@@ -335,15 +336,16 @@ refuse_not_null(DeletionPlan *plan, Relation rel, List *columns)
 		Form_pg_attribute attr = sd_column(plan->policy, rel, "step table",
 										   lfirst(lc), "columns");
 
-		if (attr->attnotnull)
+		if (attr->attnotnull || attr->attgenerated != '\0')
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 					 errmsg("column \"%s\" of step table \"%s\" of deletion policy \"%s\" cannot be set to null",
 							NameStr(attr->attname),
 							sd_table_name(RelationGetRelid(rel)),
 							plan->policy->name),
-					 errdetail("It is NOT NULL."),
-					 errhint("Drop NOT NULL, or use another action.")));
+					 attr->attnotnull ? errdetail("It is NOT NULL.") :
+					 errdetail("It is a generated column."),
+					 errhint("Change the column, or use another action.")));
 	}
 }
 
@@ -385,9 +387,7 @@ add_key_link(DeletionPlan *plan, PlanStep *target, Relation member,
 static StepAction
 choose_action(DeletionPlan *plan, ForeignKey *fk)
 {
-	bool		is_audit = list_member_oid(find_all_inheritors(plan->policy->audit_table,
-															   NoLock, NULL),
-										   fk->table);
+	bool		is_audit = is_audit_table(plan, fk->table);
 
 	if (fk->action == SD_SET_NULL || fk->action == SD_SET_DEFAULT)
 		return fk->action;
@@ -549,18 +549,25 @@ fires(Trigger *trigger)
 		trigger->tgenabled == TRIGGER_FIRES_ALWAYS;
 }
 
-/* May a DELETE leave rows of the table, its partitions or children? */
+/*
+ * Could users' triggers or rules leave rows of the table, its partitions or
+ * children as they are, whatever the action does to them?
+ */
 static bool
-can_keep_rows(Relation rel)
+can_keep_rows(Relation rel, StepAction action)
 {
 	bool		result = rel->rd_rules != NULL;
 	ListCell   *lc;
 
+	if (action == SD_KEEP || action == SD_BLOCK)
+		return false;
 	foreach(lc, find_all_inheritors(RelationGetRelid(rel), NoLock, NULL))
 	{
 		Relation	member = table_open(lfirst_oid(lc), NoLock);
 
-		if (member->trigdesc != NULL && member->trigdesc->trig_delete_before_row)
+		if (member->trigdesc != NULL &&
+			(action == SD_DELETE ? member->trigdesc->trig_delete_before_row :
+			 member->trigdesc->trig_update_before_row))
 			result = true;
 		table_close(member, NoLock);
 	}
@@ -591,17 +598,34 @@ refuse_lost_steps(DeletionPolicy *policy)
 	}
 }
 
-/* Accounts are deleted because they are due, and not by a step */
+/*
+ * Accounts are deleted because they are due, and not by a step; audit rows are
+ * not deleted at all.
+ */
 static void
-refuse_account_step(DeletionPlan *plan, DeletionStep *definition)
+refuse_deleting_step(DeletionPlan *plan, DeletionStep *definition)
 {
+	bool		is_account = list_member_oid(plan->account_tables,
+											 definition->table);
+
 	if (definition->action == SD_DELETE &&
-		list_member_oid(plan->account_tables, definition->table))
+		(is_account || is_audit_table(plan, definition->table)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a step cannot delete from account table \"%s\" of deletion policy \"%s\"",
+				 errmsg("a step cannot delete from %s \"%s\" of deletion policy \"%s\"",
+						is_account ? "account table" : "audit table",
 						sd_table_name(definition->table), plan->policy->name),
-				 errdetail("It would delete accounts that need not be due.")));
+				 is_account ?
+				 errdetail("It would delete accounts that need not be due.") :
+				 errdetail("It would delete the record of what was deleted.")));
+}
+
+/* Is a table the audit table, or a partition of it? */
+static bool
+is_audit_table(DeletionPlan *plan, Oid table)
+{
+	return list_member_oid(find_all_inheritors(plan->policy->audit_table,
+											   NoLock, NULL), table);
 }
 
 /* Find for each step the one that deletes rows of the same table */

@@ -21,6 +21,7 @@
  */
 #include "postgres.h"
 
+#include "executor/tuptable.h"
 #include "utils/array.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
@@ -48,6 +49,7 @@ struct RowSet
 };
 
 static RowIndex *valid_index(RowSet *set, PlanKey *key);
+static bool has_key(Row *row, PlanKey *key);
 static int	compare_rows(const void *a, const void *b, void *arg);
 static int	compare_values(PlanKey *key, FmgrInfo *compare, Datum *values,
 						   Row *row);
@@ -67,33 +69,47 @@ sd_make_rows(PlanStep *step)
 	return set;
 }
 
-/* A row of that step and account, which the caller fills in, and may add */
+/*
+ * A row of that step and account in the current memory context, which the caller
+ * fills in, and may add to a set that does not live longer.
+ */
 Row *
-sd_make_row(RowSet *set, Account *account)
+sd_make_row(PlanStep *step, Account *account)
 {
-	int			nvalues = set->step->nvalues;
-	Row		   *row = MemoryContextAllocZero(set->context,
-											 offsetof(Row, values) +
-											 (sizeof(Datum) + sizeof(bool)) * nvalues);
+	int			nvalues = step->nvalues;
+	Row		   *row = palloc0(offsetof(Row, values) +
+							  (sizeof(Datum) + sizeof(bool)) * nvalues);
 
 	row->account = account;
 	row->nulls = (bool *) &row->values[nvalues];
 	return row;
 }
 
-/* Give a row the value of a column of a key, which is copied */
+/*
+ * Give a row the values of all keys, which begin with that column of a slot; they
+ * are copied into the current memory context.
+ */
 void
-sd_set_value(RowSet *set, Row *row, PlanKey *key, int column, Datum value,
-			 bool is_null)
+sd_fill_row(PlanStep *step, Row *row, TupleTableSlot *slot, int first_column)
 {
-	MemoryContext caller_context = MemoryContextSwitchTo(set->context);
-	KeyColumn  *type = &key->columns[column];
-	int			i = key->first_value + column;
+	ListCell   *lc;
 
-	row->nulls[i] = is_null;
-	if (!is_null)
-		row->values[i] = datumCopy(value, type->typbyval, type->typlen);
-	MemoryContextSwitchTo(caller_context);
+	foreach(lc, step->keys)
+	{
+		PlanKey    *key = lfirst(lc);
+
+		for (int i = 0; i < key->ncolumns; i++)
+		{
+			KeyColumn  *column = &key->columns[i];
+			int			n = key->first_value + i;
+			Datum		value = slot_getattr(slot, first_column + n,
+											 &row->nulls[n]);
+
+			if (!row->nulls[n])
+				row->values[n] = datumCopy(value, column->typbyval,
+										   column->typlen);
+		}
+	}
 }
 
 /* Add a row to a set */
@@ -153,16 +169,35 @@ sd_find_row(RowSet *set, PlanKey *key, FmgrInfo *compare, Datum *values)
 	return NULL;
 }
 
-/* The row with that first key, which tells rows apart; or NULL */
+/*
+ * The row that has the same values of all keys, told by the first that it has;
+ * NULL if there is none.
+ */
 Row *
-sd_find_same_row(RowSet *set, Datum *values)
+sd_find_same_row(RowSet *set, Row *row)
 {
-	PlanKey    *key = linitial(set->step->keys);
+	PlanKey    *key = sd_first_key(set->step, row);
 	FmgrInfo	compare[INDEX_MAX_KEYS];
 
+	if (key == NULL)
+		return NULL;
 	for (int i = 0; i < key->ncolumns; i++)
 		compare[i] = key->columns[i].compare;
-	return sd_find_row(set, key, compare, values);
+	return sd_find_row(set, key, compare, &row->values[key->first_value]);
+}
+
+/* The first key of a step that is not null in a row, or NULL */
+PlanKey *
+sd_first_key(PlanStep *step, Row *row)
+{
+	ListCell   *lc;
+
+	foreach(lc, step->keys)
+	{
+		if (has_key(row, lfirst(lc)))
+			return lfirst(lc);
+	}
+	return NULL;
 }
 
 /* An array of a column of a key, of all rows that have it */
@@ -193,7 +228,7 @@ sd_new_key_array(RowSet *set, PlanKey *key, int column, int first)
 
 	for (int i = first; i < set->nrows; i++)
 	{
-		if (sd_has_key(set->rows[i], key))
+		if (has_key(set->rows[i], key))
 			rows[nrows++] = set->rows[i];
 	}
 	array = make_array(rows, nrows, key, column);
@@ -219,7 +254,7 @@ valid_index(RowSet *set, PlanKey *key)
 								  MCXT_ALLOC_HUGE);
 	for (int i = 0; i < set->nrows; i++)
 	{
-		if (sd_has_key(set->rows[i], key))
+		if (has_key(set->rows[i], key))
 			index->rows[n++] = set->rows[i];
 	}
 	qsort_arg(index->rows, n, sizeof(Row *), compare_rows, key);
@@ -239,8 +274,8 @@ valid_index(RowSet *set, PlanKey *key)
 }
 
 /* Is no column of a row's key null?  Else nothing refers to it. */
-bool
-sd_has_key(Row *row, PlanKey *key)
+static bool
+has_key(Row *row, PlanKey *key)
 {
 	for (int i = 0; i < key->ncolumns; i++)
 	{

@@ -247,9 +247,9 @@ typedef struct PlanStep
 	char	   *table_name;		/* as the report calls it */
 	DeletionStep *definition;	/* NULL if it was found in the catalog */
 	List	   *links;			/* PlanLink *, in the order to be tried */
-	List	   *keys;			/* PlanKey *; the first tells its rows apart */
+	List	   *keys;			/* PlanKey *; a primary key is the first */
 	int			nvalues;		/* of all keys */
-	bool		can_keep_rows;	/* a BEFORE DELETE trigger or a rule is there */
+	bool		can_keep_rows;	/* a BEFORE trigger or a rule can prevent it */
 	bool		lock_rows;		/* a cascade leads from its rows to accounts */
 	bool		is_walked;		/* what refers to its rows was looked for */
 	struct PlanStep *deleted_by;	/* the step that deletes rows of this
@@ -282,8 +282,7 @@ typedef struct DeletePart
 {
 	PlanStep   *step;
 	List	   *links;			/* PlanLink *: their values are returned ... */
-	int			first_column;	/* ... from here on, then those of the first
-								 * key */
+	int			first_column;	/* ... from here on, then those of its keys */
 } DeletePart;
 
 /*
@@ -476,16 +475,16 @@ extern ErrorData *sd_deferred_error(Run *run);
 
 /* rows.c */
 extern RowSet *sd_make_rows(PlanStep *step);
-extern Row *sd_make_row(RowSet *set, Account *account);
-extern void sd_set_value(RowSet *set, Row *row, PlanKey *key, int column,
-						 Datum value, bool is_null);
+extern Row *sd_make_row(PlanStep *step, Account *account);
+extern void sd_fill_row(PlanStep *step, Row *row, TupleTableSlot *slot,
+						int first_column);
 extern void sd_add_row(RowSet *set, Row *row);
 extern int	sd_count_rows(RowSet *set);
 extern Row *sd_get_row(RowSet *set, int n);
 extern Row *sd_find_row(RowSet *set, PlanKey *key, FmgrInfo *compare,
 						Datum *values);
-extern Row *sd_find_same_row(RowSet *set, Datum *values);
-extern bool sd_has_key(Row *row, PlanKey *key);
+extern Row *sd_find_same_row(RowSet *set, Row *row);
+extern PlanKey *sd_first_key(PlanStep *step, Row *row);
 extern Datum sd_key_array(RowSet *set, PlanKey *key, int column);
 extern Datum sd_new_key_array(RowSet *set, PlanKey *key, int column, int first);
 

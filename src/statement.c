@@ -269,7 +269,7 @@ append_key_values(StringInfo buf, PlanStep *step)
  *				WHERE <link> [FOR UPDATE]
  *
  * "find" tells whose rows stop an account, are set to null or its default, or
- * are kept; of a step that deletes rows, whose rows were kept by a trigger.
+ * are kept; and afterwards, whose rows a trigger has left as they were.
  */
 static void
 write_link_statements(DeletionPlan *plan, PlanLink *link)
@@ -355,8 +355,8 @@ write_deletes(DeletionPlan *plan, PlanStage *stage)
  *	DELETE FROM <table> t WHERE <link> [OR ...]
  *	RETURNING t.<column>, ... [, t.<key>, ...]
  *
- * with the columns of each link, and of the first key if the step has any.  If
- * there are several steps:
+ * with the columns of each link, and of all keys of the step.  If there are
+ * several steps:
  *
  *	WITH d0 AS (DELETE ... RETURNING t.<column> AS c0, ...), d1 AS (...)
  *	SELECT 0, d0.c0, ..., NULL::<type>, ... FROM d0
@@ -439,9 +439,9 @@ append_delete(DeletionPlan *plan, PlanStatement *statement, DeletePart *part,
 			types = lappend_oid(types, link->types[i]);
 		}
 	}
-	if (part->step != plan->account && part->step->keys != NIL)
+	foreach(lc, part->step == plan->account ? NIL : part->step->keys)
 	{
-		PlanKey    *key = linitial(part->step->keys);
+		PlanKey    *key = lfirst(lc);
 
 		for (int i = 0; i < key->ncolumns; i++)
 		{
