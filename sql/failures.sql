@@ -128,6 +128,27 @@ SELECT * FROM broken_promises;
 SELECT count(*) AS still_failing FROM errors(process_scheduled_deletions());
 DROP TABLE run, loans;
 
+-- a row that is kept and leads to nobody any more when the account is gone
+DROP TRIGGER kept ON user_consent;
+ALTER TABLE user_consent ALTER user_id DROP NOT NULL;
+CREATE FUNCTION soft_delete() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE user_consent SET user_id = NULL WHERE id = OLD.id;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER soft BEFORE DELETE ON user_consent FOR EACH ROW EXECUTE FUNCTION soft_delete();
+SELECT add_account('softly');
+SELECT errors.* FROM errors(process_scheduled_deletions()) WHERE account = 'softly';
+DROP TRIGGER soft ON user_consent;
+ALTER TABLE user_consent DROP CONSTRAINT user_consent_user_id_fkey,
+    ADD CONSTRAINT user_consent_user_id_fkey FOREIGN KEY (user_id) REFERENCES profiles ON DELETE SET NULL;
+CREATE TRIGGER kept BEFORE DELETE ON user_consent FOR EACH ROW EXECUTE FUNCTION keep('user_id', 'softly');
+SELECT errors.* FROM errors(process_scheduled_deletions()) WHERE account = 'softly';
+SELECT count(*) FROM user_consent WHERE user_id = account('softly');
+DROP TRIGGER kept ON user_consent;
+SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted;
+
 -- the mode of the caller's constraints is left as it was
 CREATE TABLE a (id int PRIMARY KEY);
 CREATE TABLE b (id int REFERENCES a DEFERRABLE INITIALLY DEFERRED);

@@ -42,6 +42,20 @@ SELECT * FROM users ORDER BY id;
 ALTER TABLE users DROP invited_by;
 TRUNCATE users;
 
+-- accounts that can only go together do, whatever fails beside them
+CREATE TABLE badges (user_id int NOT NULL REFERENCES users ON DELETE SET NULL);
+INSERT INTO users VALUES (1, '2020-01-01'), (2, '2020-01-01'), (3, '2020-01-01'), (4, '2020-01-01'), (5, '2020-01-01'), (6, NULL);
+ALTER TABLE users ADD partner int REFERENCES users;
+UPDATE users SET partner = 5 - id WHERE id IN (1, 4);
+UPDATE users SET partner = 5 WHERE id = 6;
+INSERT INTO badges VALUES (2);
+SELECT * FROM run();
+SELECT array_agg(id ORDER BY id) AS users FROM users;
+SELECT * FROM run();
+DROP TABLE badges;
+ALTER TABLE users DROP partner;
+TRUNCATE users;
+
 -- through another table: the team of an owner who leaves
 CREATE TABLE teams (id int PRIMARY KEY, owner_id int REFERENCES users ON DELETE CASCADE);
 ALTER TABLE users ADD team_id int REFERENCES teams ON DELETE CASCADE;

@@ -47,6 +47,8 @@ BEGIN; REVOKE SELECT ON user_consent FROM regress_sd_job; SET LOCAL ROLE regress
 BEGIN; REVOKE UPDATE (deletion_scheduled_at) ON profiles FROM regress_sd_job; SET LOCAL ROLE regress_sd_job; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; REVOKE INSERT ON audit_log FROM regress_sd_job; SET LOCAL ROLE regress_sd_job; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 BEGIN; REVOKE USAGE ON SCHEMA app FROM regress_sd_job; SET LOCAL ROLE regress_sd_job; SELECT erasure.process_scheduled_deletions(); ROLLBACK;  -- fails
+BEGIN; ALTER TABLE audit_log ADD n serial; SET LOCAL ROLE regress_sd_job; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
+BEGIN; ALTER TABLE audit_log ADD n int GENERATED ALWAYS AS IDENTITY; SET LOCAL ROLE regress_sd_job; SELECT process_scheduled_deletions() -> 'users_failed' AS failed; ROLLBACK;
 BEGIN; REVOKE EXECUTE ON FUNCTION process_scheduled_deletions FROM regress_sd_job; SET LOCAL ROLE regress_sd_job; SELECT process_scheduled_deletions(); ROLLBACK;  -- fails
 
 -- the schema's is named, too, also when the tables are known already; and the hint

@@ -115,6 +115,24 @@ SELECT * FROM labels;
 SELECT * FROM orders;
 DROP TABLE orders, items, labels;
 DELETE FROM deletion_step;
+-- nothing tells these rows apart: no primary key, and tokens that are not unique
+CREATE TABLE devices (user_id int REFERENCES users ON DELETE CASCADE, token text, serial int UNIQUE,
+    parent int REFERENCES devices (serial) ON DELETE CASCADE);
+CREATE TABLE pushes (token text);
+CREATE TABLE events (serial int);
+SELECT add_deletion_step('users', 'pushes', '{token}', via => 'devices', via_columns => '{token}');
+SELECT add_deletion_step('users', 'events', '{serial}', via => 'devices', via_columns => '{serial}');
+CALL due();
+INSERT INTO devices VALUES (1, 'a', 1, NULL), (NULL, 'a', 2, 1), (1, 'b', NULL, NULL), (1, 'b', NULL, NULL), (1, NULL, NULL, NULL), (3, 'c', 3, NULL);
+INSERT INTO pushes VALUES ('a'), ('b'), ('c');
+INSERT INTO events VALUES (1), (2), (3);
+SELECT * FROM run();
+SELECT * FROM devices;
+SELECT * FROM pushes;
+SELECT * FROM events;
+DROP TABLE devices, pushes, events;
+DELETE FROM deletion_step;
+
 -- also on one that a foreign key leads to
 CREATE TABLE photos (id int PRIMARY KEY, user_id int REFERENCES users ON DELETE CASCADE);
 CREATE TABLE likes (photo int);
@@ -204,6 +222,14 @@ SELECT add_deletion_step('users', 't', '{user_id}', action => 'set null');  -- f
 ALTER TABLE t ADD twice int GENERATED ALWAYS AS (user_id * 2) STORED;
 SELECT add_deletion_step('users', 't', '{twice}', action => 'set null');  -- fails
 SELECT add_deletion_step('users', 'audit_log', '{user_id}');  -- fails
+CREATE DOMAIN present AS int NOT NULL;
+CREATE TABLE u (user_id present, a int, b int, c int);
+SELECT add_deletion_step('users', 'u', '{user_id}', action => 'set null');  -- fails
+CREATE TABLE pairs (id int, part int, deletion_scheduled_at timestamptz, PRIMARY KEY (id, part));
+CREATE TABLE trail (user_id text, action text, details jsonb, performed_by int, created_at timestamptz);
+SELECT add_deletion_policy('pairs', 'pairs', audit_table => 'trail');
+SELECT add_deletion_step('users', 'trail', '{user_id}');  -- fails
+SELECT add_deletion_step('pairs', 'u', '{a,b,a,c}', action => 'set null');  -- fails
 SELECT add_deletion_step('users', 't', '{user_id}', action => 'set null', after_account => true);  -- fails
 SELECT add_deletion_step('users', 't', '{user_id}', via => 'v');  -- fails
 SELECT add_deletion_step('users', 'users', '{id}');  -- fails

@@ -93,15 +93,16 @@ static void lock_accounts(Attempt *attempt);
 static void collect_rows(Attempt *attempt);
 static bool collect_from(Attempt *attempt, PlanStep *step);
 static bool drop_blocked_accounts(Attempt *attempt);
-static void execute_steps(Attempt *attempt);
-static void execute_deletes(Attempt *attempt, PlanStage *stage);
+static bool execute_steps(Attempt *attempt);
+static bool execute_deletes(Attempt *attempt, PlanStage *stage);
 static void execute_counts(Attempt *attempt, PlanStep *step);
 static bool has_rows(Attempt *attempt, PlanLink *link);
 static bool accounts_are_gone(Attempt *attempt);
 static bool rows_are_gone(Attempt *attempt);
-static void check_collected_are_gone(Attempt *attempt);
+static bool collected_are_gone(Attempt *attempt);
 pg_noreturn static void throw_changed_rows(PlanStep *step);
 static bool fail_found(Attempt *attempt, Oid constraint, Oid table);
+static void forget_blocked(Account **accounts, int naccounts);
 static void tally(Attempt *attempt);
 static void take_pending(Attempt *attempt, Account **accounts, int naccounts);
 static Datum *bind(Run *run, Attempt *attempt, PlanStatement *statement,
@@ -117,6 +118,7 @@ static void locked_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void found_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void counted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
+static void expected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void mark_deleted(Attempt *attempt, PlanStep *step,
 						 TupleTableSlot *slot, int column);
@@ -174,7 +176,7 @@ sd_pick_accounts(Run *run, PlanStatement *pick, Datum *values,
  *
  * Returns true if there was no error.  Then each account is DELETED (if "keep"
  * is set; else PENDING still) or, by what a query said of it, SKIPPED, GONE or
- * FAILED.  Returns false, with nothing deleted, if there was an error that may
+ * FAILED; only not FAILED by a key that stops it, if this was a trial.  Returns false, with nothing deleted, if there was an error that may
  * be any of the pending accounts' or not theirs at all.  An error that is the
  * run's is thrown.
  */
@@ -209,6 +211,8 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 		error = sd_in_subtransaction(attempt_body, &attempt, keep, &done);
 	} while (error == NULL && !done);
 
+	if (!keep)
+		forget_blocked(accounts, naccounts);
 	MemoryContextSwitchTo(run->batch_context);
 	if (error != NULL)
 	{
@@ -296,17 +300,15 @@ attempt_body(void *arg)
 	if (attempt->naccounts == 0)
 		return false;
 
-	execute_steps(attempt);
-	if (!accounts_are_gone(attempt))
+	if (!execute_steps(attempt) || !accounts_are_gone(attempt))
 		return false;
 
 	set_doing(attempt, "writing audit rows to",
 			  attempt->run->plan->policy->audit_table);
 	sd_write_audit_rows(attempt->run, attempt->accounts, attempt->naccounts);
 
-	if (!rows_are_gone(attempt))
+	if (!rows_are_gone(attempt) || !collected_are_gone(attempt))
 		return false;
-	check_collected_are_gone(attempt);
 	set_doing(attempt,
 			  "checking that role and session_replication_role are as they were",
 			  InvalidOid);
@@ -477,11 +479,15 @@ drop_blocked_accounts(Attempt *attempt)
 	return dropped && attempt->naccounts > 0;
 }
 
-/* Execute the plan, stage by stage, counting the rows of each account */
-static void
+/*
+ * Execute the plan, stage by stage, counting the rows of each account.  False if
+ * rows were kept: then their accounts are FAILED.
+ */
+static bool
 execute_steps(Attempt *attempt)
 {
 	DeletionPlan *plan = attempt->run->plan;
+	bool		result = true;
 	ListCell   *lc;
 
 	for (int i = 0; i < attempt->naccounts; i++)
@@ -492,37 +498,56 @@ execute_steps(Attempt *attempt)
 	{
 		PlanStage  *stage = lfirst(lc);
 
-		if (stage->deletes != NIL)
-			execute_deletes(attempt, stage);
-		else
+		if (stage->deletes == NIL)
 			execute_counts(attempt, linitial(stage->steps));
+		else if (!execute_deletes(attempt, stage))
+			result = false;
 	}
+	return result;
 }
 
 /*
  * Delete the rows of a stage.  A row that two links lead to goes with the first,
  * and is counted for its account only.
+ *
+ * Where a trigger or rule could keep a row, those to be deleted are counted
+ * before: afterwards it may lead to nobody any more.  False if any was kept.
+ * (The rows of a circle are known: they were collected.)
  */
-static void
+static bool
 execute_deletes(Attempt *attempt, PlanStage *stage)
 {
+	PlanStep   *step = llast(stage->steps);
 	ListCell   *lc;
 
-	set_doing(attempt, "deleting from",
-			  ((PlanStep *) llast(stage->steps))->table);
+	for (int i = 0; i < attempt->naccounts; i++)
+		attempt->accounts[i]->kept = 0;
 	foreach(lc, stage->deletes)
 	{
 		PlanDelete *delete = lfirst(lc);
-		DeletePart *part = linitial(delete->parts);
+		PlanLink   *link = linitial(((DeletePart *) linitial(delete->parts))->links);
 
-		if (list_length(delete->parts) == 1 && list_length(part->links) == 1 &&
-			!has_rows(attempt, linitial(part->links)))
-			continue;
+		if (!stage->is_circle)
+		{
+			if (!has_rows(attempt, link))
+				continue;
+			set_doing(attempt, "reading", step->table);
+			if (step->can_keep_rows)
+				for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL,
+							 expected_row, link);
+		}
+		set_doing(attempt, "deleting from", step->table);
 		for_each_row(attempt, &delete->statement,
 					 list_length(delete->parts) > 1 ?
 					 SPI_OK_SELECT : SPI_OK_DELETE_RETURNING,
 					 NULL, deleted_row, delete);
 	}
+	if (stage->is_circle || !step->can_keep_rows)
+		return true;
+
+	for (int i = 0; i < attempt->naccounts; i++)
+		attempt->accounts[i]->found = attempt->accounts[i]->kept > 0;
+	return !fail_found(attempt, InvalidOid, step->table);
 }
 
 /*
@@ -611,30 +636,37 @@ rows_are_gone(Attempt *attempt)
 }
 
 /*
- * Were all rows deleted whose children were?  One that was given to somebody
- * else in the meantime was not.
+ * Were all rows deleted whose children were?  Where a trigger or rule could have
+ * kept one, its accounts are FAILED; elsewhere it was given to somebody else in
+ * the meantime, which is an error.
  */
-static void
-check_collected_are_gone(Attempt *attempt)
+static bool
+collected_are_gone(Attempt *attempt)
 {
+	bool		result = true;
 	ListCell   *lc;
 
 	foreach(lc, attempt->run->plan->steps)
 	{
 		PlanStep   *step = lfirst(lc);
 		RowSet	   *set = attempt->sets[step->number];
+		ListCell   *cell;
 
 		if (set == NULL || step == attempt->run->plan->account)
 			continue;
 		set_doing(attempt, "deleting from", step->table);
-		for (int i = 0; i < sd_count_rows(set); i++)
+		for (int i = 0; i < attempt->naccounts; i++)
+			attempt->accounts[i]->found = false;
+		foreach(cell, sd_rows_not_deleted(set))
 		{
-			Row		   *row = sd_get_row(set, i);
-
-			if (!row->deleted && sd_first_key(step, row) != NULL)
+			if (!step->can_keep_rows)
 				throw_changed_rows(step);
+			((Row *) lfirst(cell))->account->found = true;
 		}
+		if (fail_found(attempt, InvalidOid, step->table))
+			result = false;
 	}
+	return result;
 }
 
 /* The rows of a step are not those any more that were read before */
@@ -670,9 +702,27 @@ fail_found(Attempt *attempt, Oid constraint, Oid table)
 				sd_kept_rows_failure(table);
 		account->state = SD_FAILED;
 		account->failure = failure;
+		account->is_blocked = OidIsValid(constraint);
 	}
 	MemoryContextSwitchTo(caller_context);
 	return failure != NULL;
+}
+
+/*
+ * Let accounts that a key stopped be pending again: in a trial of some accounts
+ * of a batch, it may be the others that stop them.
+ */
+static void
+forget_blocked(Account **accounts, int naccounts)
+{
+	for (int i = 0; i < naccounts; i++)
+	{
+		if (accounts[i]->state == SD_FAILED && accounts[i]->is_blocked)
+		{
+			accounts[i]->state = SD_PENDING;
+			accounts[i]->failure = NULL;
+		}
+	}
 }
 
 /* Add accounts that are deleted for good to the results of the run */
@@ -894,7 +944,7 @@ collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 	Row		   *row = sd_make_row(link->step, target->account);
 
 	sd_fill_row(link->step, row, slot, link->ncolumns + 1);
-	if (sd_find_same_row(attempt->sets[link->step->number], row) == NULL)
+	if (sd_is_new_row(attempt->sets[link->step->number], row))
 		collected->rows = lappend(collected->rows, row);
 	MemoryContextSwitchTo(caller_context);
 }
@@ -906,6 +956,13 @@ counted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 	PlanLink   *link = arg;
 
 	must_be_there(row_of_link(attempt, link, slot, 1))->account->rows[link->step->number]++;
+}
+
+/* A row is to be deleted for the account to which a link leads */
+static void
+expected_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
+{
+	must_be_there(row_of_link(attempt, arg, slot, 1))->account->kept++;
 }
 
 /* A row that was deleted goes with the account to which its first link leads */
@@ -933,6 +990,7 @@ deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 		column += link->ncolumns;
 	}
 	must_be_there(row)->account->rows[part->step->number]++;
+	row->account->kept--;
 
 	if (part->step != attempt->run->plan->account &&
 		attempt->sets[part->step->number] != NULL)
@@ -946,14 +1004,9 @@ deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 static void
 mark_deleted(Attempt *attempt, PlanStep *step, TupleTableSlot *slot, int column)
 {
-	RowSet	   *set = attempt->sets[step->number];
 	Row		   *row = sd_make_row(step, NULL);
-	Row		   *same;
 
 	sd_fill_row(step, row, slot, column);
-	same = sd_find_same_row(set, row);
-	if (same != NULL)
-		same->deleted = true;
-	else if (sd_first_key(step, row) != NULL)
+	if (!sd_mark_deleted(attempt->sets[step->number], row))
 		throw_changed_rows(step);
 }

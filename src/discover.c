@@ -72,7 +72,9 @@ static void add_defined_links(DeletionPlan *plan, PlanStep *target,
 							  DeletionStep *definition);
 static List *referring_columns(DeletionPolicy *policy, Relation account_table,
 							   DeletionStep *definition);
-static void refuse_not_null(DeletionPlan *plan, Relation rel, List *columns);
+static void refuse_unsettable(DeletionPlan *plan, PlanStep *step, Relation rel,
+							  List *columns);
+static bool is_set_to_null(PlanStep *step, const char *column);
 static void add_key_link(DeletionPlan *plan, PlanStep *target, Relation member,
 						 ForeignKey *fk);
 static StepAction choose_action(DeletionPlan *plan, ForeignKey *fk);
@@ -283,7 +285,7 @@ add_defined_links(DeletionPlan *plan, PlanStep *target,
 		if (definition->table != step->table)
 			link->member = definition->table;
 		if (step->action == SD_SET_NULL)
-			refuse_not_null(plan, rel, columns);
+			refuse_unsettable(plan, step, rel, columns);
 		step->links = lappend(step->links, link);
 	}
 	table_close(rel, NoLock);
@@ -325,28 +327,53 @@ referring_columns(DeletionPolicy *policy, Relation account_table,
 	return policy->key_columns;
 }
 
-/* Columns that are to be set to null must take it */
+/*
+ * Columns that are to be set to null must take it, and not be those by which
+ * rows are found that are to be set to null, too.
+ */
 static void
-refuse_not_null(DeletionPlan *plan, Relation rel, List *columns)
+refuse_unsettable(DeletionPlan *plan, PlanStep *step, Relation rel,
+				  List *columns)
 {
 	ListCell   *lc;
 
 	foreach(lc, columns)
 	{
-		Form_pg_attribute attr = sd_column(plan->policy, rel, "step table",
-										   lfirst(lc), "columns");
+		char	   *column = lfirst(lc);
+		bool		is_generated = sd_column(plan->policy, rel, "step table",
+											 column, "columns")->attgenerated != '\0';
+		bool		is_not_null = sd_is_not_null(step->table, column);
 
-		if (attr->attnotnull || attr->attgenerated != '\0')
+		if (is_not_null || is_generated || is_set_to_null(step, column))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 					 errmsg("column \"%s\" of step table \"%s\" of deletion policy \"%s\" cannot be set to null",
-							NameStr(attr->attname),
-							sd_table_name(RelationGetRelid(rel)),
-							plan->policy->name),
-					 attr->attnotnull ? errdetail("It is NOT NULL.") :
-					 errdetail("It is a generated column."),
+							column, step->table_name, plan->policy->name),
+					 is_not_null ? errdetail("It is NOT NULL.") :
+					 is_generated ? errdetail("It is a generated column.") :
+					 errdetail("Rows that are found by it and another column would not be found any more."),
 					 errhint("Change the column, or use another action.")));
 	}
+}
+
+/* Does a link of a step name that column? */
+static bool
+is_set_to_null(PlanStep *step, const char *column)
+{
+	ListCell   *lc;
+
+	foreach(lc, step->links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		for (int i = 0; i < link->ncolumns; i++)
+		{
+			if (!OidIsValid(link->constraint) && link->ncolumns > 1 &&
+				strcmp(link->names[i], column) == 0)
+				return true;
+		}
+	}
+	return false;
 }
 
 /* Link the table of a foreign key to a step, as the key or the policy says */
@@ -620,12 +647,19 @@ refuse_deleting_step(DeletionPlan *plan, DeletionStep *definition)
 				 errdetail("It would delete the record of what was deleted.")));
 }
 
-/* Is a table the audit table, or a partition of it? */
+/* Is a table an audit table, this policy's or another's, or a partition of one? */
 static bool
 is_audit_table(DeletionPlan *plan, Oid table)
 {
-	return list_member_oid(find_all_inheritors(plan->policy->audit_table,
-											   NoLock, NULL), table);
+	ListCell   *lc;
+
+	foreach(lc, plan->policy->audit_tables)
+	{
+		if (list_member_oid(find_all_inheritors(lfirst_oid(lc), NoLock, NULL),
+							table))
+			return true;
+	}
+	return false;
 }
 
 /* Find for each step the one that deletes rows of the same table */

@@ -17,9 +17,7 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "miscadmin.h"
-#include "utils/syscache.h"
 
 #include "scheduled_deletion.h"
 
@@ -34,7 +32,6 @@ typedef struct Search
 } Search;
 
 static void visit(Search *search, PlanStep *step);
-static bool is_not_null(Oid table, const char *column);
 static bool must_go_first(PlanLink *link);
 static List *steps_before(DeletionPlan *plan, PlanStep *step);
 
@@ -118,20 +115,6 @@ visit(Search *search, PlanStep *step)
 	search->plan->stages = lappend(search->plan->stages, stage);
 }
 
-static bool
-is_not_null(Oid table, const char *column)
-{
-	HeapTuple	tuple = SearchSysCacheAttName(table, column);
-	bool		result;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for column \"%s\" of relation %u",
-			 column, table);
-	result = ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
-	ReleaseSysCache(tuple);
-	return result;
-}
-
 /*
  * Must rows that refer to others by a link, if they are deleted, too, be so
  * before these?  Yes if the link's key would not let these go, which only rows
@@ -145,7 +128,7 @@ must_go_first(PlanLink *link)
 	{
 		for (int i = 0; i < link->ncolumns; i++)
 		{
-			if (is_not_null(link->step->table, link->names[i]))
+			if (sd_is_not_null(link->step->table, link->names[i]))
 				return true;
 		}
 		return false;

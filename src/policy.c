@@ -63,6 +63,7 @@ static List *read_policies(Oid schema, const char *name, bool all);
 static DeletionPolicy *read_policy(Oid schema, HeapTuple tuple,
 								   TupleDesc tupdesc);
 static void read_steps(DeletionPolicy *policy);
+static List *read_audit_tables(Oid schema);
 static bool is_none_registered(Oid schema);
 static StepAction step_action(const char *action);
 static List *read_match(Jsonb *match);
@@ -85,6 +86,7 @@ List *
 sd_load_policies(Oid schema, const char *name, bool all)
 {
 	List	   *policies = read_policies(schema, name, all);
+	List	   *audit_tables;
 	ListCell   *lc;
 
 	if (policies == NIL && is_none_registered(schema) &&
@@ -94,6 +96,7 @@ sd_load_policies(Oid schema, const char *name, bool all)
 	if (policies == NIL)
 		throw_no_policy(schema, name);
 
+	audit_tables = read_audit_tables(schema);
 	foreach(lc, policies)
 	{
 		DeletionPolicy *policy = lfirst(lc);
@@ -106,6 +109,7 @@ sd_load_policies(Oid schema, const char *name, bool all)
 							 quote_identifier(get_namespace_name(schema)),
 							 quote_literal_cstr(name))));
 		read_steps(policy);
+		policy->audit_tables = audit_tables;
 	}
 	return policies;
 }
@@ -219,6 +223,25 @@ read_steps(DeletionPolicy *policy)
 		}
 		policy->steps = lappend(policy->steps, step);
 	}
+}
+
+/* The audit tables of all policies, as far as they are there */
+static List *
+read_audit_tables(Oid schema)
+{
+	List	   *tables = NIL;
+	uint64		n = sd_execute_as_owner(schema,
+										psprintf("SELECT DISTINCT p.audit_table::pg_catalog.oid AS audit_table"
+												 " FROM %s p JOIN pg_catalog.pg_class c"
+												 " ON c.oid OPERATOR(pg_catalog.=) p.audit_table::pg_catalog.oid",
+												 sd_own_table(schema, "deletion_policy")),
+										SPI_OK_SELECT, 0, NULL, NULL, NULL);
+
+	for (uint64 i = 0; i < n; i++)
+		tables = lappend_oid(tables, get_oid(SPI_tuptable->vals[i],
+											 SPI_tuptable->tupdesc,
+											 "audit_table"));
+	return tables;
 }
 
 static bool

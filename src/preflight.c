@@ -12,11 +12,13 @@
  */
 #include "postgres.h"
 
+#include "catalog/dependency.h"
 #include "catalog/pg_namespace.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/formatting.h"
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
 
@@ -34,6 +36,7 @@ static void check_step_privileges(MissingPrivileges *missing,
 static void check_update_privileges(MissingPrivileges *missing, PlanStep *step);
 static void check_table_privileges(MissingPrivileges *missing, Oid table,
 								   AclMode needed, const char *lockable);
+static void check_sequence_privileges(MissingPrivileges *missing, Oid table);
 static void check_schema_privilege(MissingPrivileges *missing, Oid table);
 static void add_missing(MissingPrivileges *missing, const char *privileges,
 						const char *kind, const char *name,
@@ -73,6 +76,7 @@ sd_check_tables(DeletionPlan *plan)
 		check_step_privileges(&missing, plan, lfirst(lc));
 	check_schema_privilege(&missing, audit_table);
 	check_table_privileges(&missing, audit_table, ACL_INSERT, NULL);
+	check_sequence_privileges(&missing, audit_table);
 
 	if (missing.names.len > 0)
 		ereport(ERROR,
@@ -186,6 +190,26 @@ check_table_privileges(MissingPrivileges *missing, Oid table, AclMode needed,
 					sd_qualified_name(table));
 }
 
+/* What numbers the rows of a table by a default may be used; an identity always may */
+static void
+check_sequence_privileges(MissingPrivileges *missing, Oid table)
+{
+	ListCell   *lc;
+
+	foreach(lc, getOwnedSequences(table))
+	{
+		Oid			sequence = lfirst_oid(lc);
+		Oid			owner;
+		int32		column;
+
+		if (sequenceIsOwned(sequence, DEPENDENCY_AUTO, &owner, &column) &&
+			pg_class_aclcheck(sequence, GetUserId(),
+							  ACL_USAGE | ACL_UPDATE) != ACLCHECK_OK)
+			add_missing(missing, "USAGE", "sequence", sd_table_name(sequence),
+						sd_qualified_name(sequence));
+	}
+}
+
 static void
 check_schema_privilege(MissingPrivileges *missing, Oid table)
 {
@@ -203,8 +227,8 @@ add_missing(MissingPrivileges *missing, const char *privileges,
 {
 	const char *role = quote_identifier(GetUserNameFromId(GetUserId(), false));
 	char	   *grant = psprintf("GRANT %s ON %s %s TO %s;", privileges,
-								 strcmp(kind, "table") == 0 ? "TABLE" : "SCHEMA",
-								 quoted_name, role);
+								 asc_toupper(kind, strlen(kind)), quoted_name,
+								 role);
 
 	if (strstr(missing->grants.data, grant) != NULL)
 		return;

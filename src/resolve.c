@@ -19,6 +19,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/nbtree.h"
 #include "access/relation.h"
 #include "access/stratnum.h"
@@ -35,6 +36,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
+#include "utils/syscache.h"
 
 #include "scheduled_deletion.h"
 
@@ -45,6 +47,7 @@ static bool has_unique_index(Relation rel, PlanKey *key);
 static PlanKey *find_equal_key(PlanStep *step, List *names, Oid opfamily,
 							   Oid member, Oid cast);
 static void add_primary_key(PlanStep *step);
+static bool have_array_types(Relation rel, List *names);
 static PlanKey *make_key(PlanStep *step, Relation rel, List *names, Oid index,
 						 Oid member, Oid cast);
 static void operator_class(Form_pg_attribute attr, Oid index, Oid *opfamily,
@@ -286,12 +289,57 @@ add_primary_key(PlanStep *step)
 	Relation	rel = table_open(step->table, NoLock);
 	List	   *names = sd_primary_key_columns(rel);
 
-	if (names != NIL &&
+	if (names != NIL && have_array_types(rel, names) &&
 		(rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ||
 		 find_inheritance_children(step->table, NoLock) == NIL))
 		(void) make_key(step, rel, names, rel->rd_pkindex,
 						InvalidOid, InvalidOid);
 	table_close(rel, NoLock);
+}
+
+/* Are there arrays of all those columns' types, as there are not of arrays? */
+static bool
+have_array_types(Relation rel, List *names)
+{
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		Oid			type = get_atttype(RelationGetRelid(rel),
+									   get_attnum(RelationGetRelid(rel),
+												  lfirst(lc)));
+
+		if (!OidIsValid(get_array_type(getBaseType(type))))
+			return false;
+	}
+	return true;
+}
+
+/* Does a column, or a domain that it has, refuse nulls? */
+bool
+sd_is_not_null(Oid table, const char *column)
+{
+	HeapTuple	tuple = SearchSysCacheAttName(table, column);
+	bool		result;
+	Oid			type;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for column \"%s\" of relation %u",
+			 column, table);
+	result = ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+	type = ((Form_pg_attribute) GETSTRUCT(tuple))->atttypid;
+	ReleaseSysCache(tuple);
+
+	while (!result && get_typtype(type) == TYPTYPE_DOMAIN)
+	{
+		tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "cache lookup failed for type %u", type);
+		result = ((Form_pg_type) GETSTRUCT(tuple))->typnotnull;
+		type = ((Form_pg_type) GETSTRUCT(tuple))->typbasetype;
+		ReleaseSysCache(tuple);
+	}
+	return result;
 }
 
 /* The columns of a table's primary key, in its order; NIL if it has none */

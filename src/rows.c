@@ -9,6 +9,10 @@
  * for the row that a value belongs to.  Both need the rows sorted by the key,
  * which is done when it is first asked for, and again when rows were added.
  *
+ * Nothing tells rows apart for certain: a table need not have a primary key, and
+ * a key to which only the policy leads need not be unique.  So all is said of the
+ * values of each key, which are what others refer to.
+ *
  * A set and all that is in it lives in the memory context that is current when
  * it is made.
  *
@@ -49,6 +53,7 @@ struct RowSet
 };
 
 static RowIndex *valid_index(RowSet *set, PlanKey *key);
+static Row *find_key(RowSet *set, Row *row, PlanKey *key);
 static bool has_key(Row *row, PlanKey *key);
 static int	compare_rows(const void *a, const void *b, void *arg);
 static int	compare_values(PlanKey *key, FmgrInfo *compare, Datum *values,
@@ -78,10 +83,12 @@ sd_make_row(PlanStep *step, Account *account)
 {
 	int			nvalues = step->nvalues;
 	Row		   *row = palloc0(offsetof(Row, values) +
-							  (sizeof(Datum) + sizeof(bool)) * nvalues);
+							  (sizeof(Datum) + sizeof(bool)) * nvalues +
+							  sizeof(bool) * list_length(step->keys));
 
 	row->account = account;
 	row->nulls = (bool *) &row->values[nvalues];
+	row->deleted = row->nulls + nvalues;
 	return row;
 }
 
@@ -132,12 +139,6 @@ sd_count_rows(RowSet *set)
 	return set->nrows;
 }
 
-Row *
-sd_get_row(RowSet *set, int n)
-{
-	return set->rows[n];
-}
-
 /*
  * The row with a key that equals the values by those comparisons (value, key),
  * or NULL.
@@ -170,34 +171,73 @@ sd_find_row(RowSet *set, PlanKey *key, FmgrInfo *compare, Datum *values)
 }
 
 /*
- * The row that has the same values of all keys, told by the first that it has;
- * NULL if there is none.
+ * Has a row a key that is not in the set yet?  Only such a row leads to others
+ * that are not known.
  */
-Row *
-sd_find_same_row(RowSet *set, Row *row)
-{
-	PlanKey    *key = sd_first_key(set->step, row);
-	FmgrInfo	compare[INDEX_MAX_KEYS];
-
-	if (key == NULL)
-		return NULL;
-	for (int i = 0; i < key->ncolumns; i++)
-		compare[i] = key->columns[i].compare;
-	return sd_find_row(set, key, compare, &row->values[key->first_value]);
-}
-
-/* The first key of a step that is not null in a row, or NULL */
-PlanKey *
-sd_first_key(PlanStep *step, Row *row)
+bool
+sd_is_new_row(RowSet *set, Row *row)
 {
 	ListCell   *lc;
 
-	foreach(lc, step->keys)
+	foreach(lc, set->step->keys)
 	{
-		if (has_key(row, lfirst(lc)))
-			return lfirst(lc);
+		if (has_key(row, lfirst(lc)) && find_key(set, row, lfirst(lc)) == NULL)
+			return true;
 	}
-	return NULL;
+	return false;
+}
+
+/* Note that a row was deleted; false if it has a key that is not in the set */
+bool
+sd_mark_deleted(RowSet *set, Row *row)
+{
+	ListCell   *lc;
+
+	foreach(lc, set->step->keys)
+	{
+		PlanKey    *key = lfirst(lc);
+		Row		   *same;
+
+		if (!has_key(row, key))
+			continue;
+		same = find_key(set, row, key);
+		if (same == NULL)
+			return false;
+		same->deleted[key->number] = true;
+	}
+	return true;
+}
+
+/* Rows with a key of which none was deleted */
+List *
+sd_rows_not_deleted(RowSet *set)
+{
+	List	   *rows = NIL;
+	ListCell   *lc;
+
+	foreach(lc, set->step->keys)
+	{
+		PlanKey    *key = lfirst(lc);
+		RowIndex   *index = valid_index(set, key);
+
+		for (int i = 0; i < index->nrows; i++)
+		{
+			if (!index->rows[i]->deleted[key->number])
+				rows = lappend(rows, index->rows[i]);
+		}
+	}
+	return rows;
+}
+
+/* The row of a set with the same key as another, or NULL */
+static Row *
+find_key(RowSet *set, Row *row, PlanKey *key)
+{
+	FmgrInfo	compare[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < key->ncolumns; i++)
+		compare[i] = key->columns[i].compare;
+	return sd_find_row(set, key, compare, &row->values[key->first_value]);
 }
 
 /* An array of a column of a key, of all rows that have it */

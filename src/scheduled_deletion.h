@@ -102,6 +102,7 @@ typedef struct DeletionPolicy
 	Interval   *grace;
 	char	   *done_column;	/* NULL if it has none */
 	Oid			audit_table;
+	List	   *audit_tables;	/* those of all policies */
 	char	   *audit_table_name;
 	Jsonb	   *audit_columns;	/* NULL if they have the names that they
 								 * should */
@@ -364,6 +365,8 @@ typedef struct Account
 	AccountState state;
 	Failure    *failure;		/* set if and only if FAILED */
 	bool		found;			/* by the query that was last asked */
+	bool		is_blocked;		/* FAILED, by rows that may be other accounts' */
+	int64		kept;			/* rows found, and not yet seen to be deleted */
 	Jsonb	  **details;		/* columns to be kept, NULL if null; once
 								 * locked */
 	int64	   *rows;			/* by step, of the last attempt */
@@ -373,8 +376,8 @@ typedef struct Account
 typedef struct Row
 {
 	Account    *account;
-	bool		deleted;
-	bool	   *nulls;
+	bool	   *nulls;			/* by value */
+	bool	   *deleted;		/* by key: a row with that value was */
 	Datum		values[FLEXIBLE_ARRAY_MEMBER];	/* those of the step's keys */
 } Row;
 
@@ -480,11 +483,11 @@ extern void sd_fill_row(PlanStep *step, Row *row, TupleTableSlot *slot,
 						int first_column);
 extern void sd_add_row(RowSet *set, Row *row);
 extern int	sd_count_rows(RowSet *set);
-extern Row *sd_get_row(RowSet *set, int n);
 extern Row *sd_find_row(RowSet *set, PlanKey *key, FmgrInfo *compare,
 						Datum *values);
-extern Row *sd_find_same_row(RowSet *set, Row *row);
-extern PlanKey *sd_first_key(PlanStep *step, Row *row);
+extern bool sd_is_new_row(RowSet *set, Row *row);
+extern bool sd_mark_deleted(RowSet *set, Row *row);
+extern List *sd_rows_not_deleted(RowSet *set);
 extern Datum sd_key_array(RowSet *set, PlanKey *key, int column);
 extern Datum sd_new_key_array(RowSet *set, PlanKey *key, int column, int first);
 
@@ -531,6 +534,7 @@ extern Form_pg_attribute sd_column(DeletionPolicy *policy, Relation rel,
 								   const char *role, const char *column,
 								   const char *argument);
 extern List *sd_primary_key_columns(Relation rel);
+extern bool sd_is_not_null(Oid table, const char *column);
 extern PlanKey *sd_account_key(DeletionPlan *plan, Relation account_table);
 extern PlanKey *sd_find_key(PlanStep *step, Relation rel, List *names,
 							Oid index, Oid member, Oid cast);
