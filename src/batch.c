@@ -99,7 +99,8 @@ static void execute_counts(Attempt *attempt, PlanStep *step);
 static bool has_rows(Attempt *attempt, PlanLink *link);
 static bool accounts_are_gone(Attempt *attempt);
 static bool rows_are_gone(Attempt *attempt);
-static bool collected_are_gone(Attempt *attempt);
+static bool rows_of_step_are_gone(Attempt *attempt, PlanStep *step);
+static void check_collected_are_gone(Attempt *attempt);
 pg_noreturn static void throw_changed_rows(PlanStep *step);
 static bool fail_found(Attempt *attempt, Oid constraint, Oid table);
 static void forget_blocked(Account **accounts, int naccounts);
@@ -307,8 +308,9 @@ attempt_body(void *arg)
 			  attempt->run->plan->policy->audit_table);
 	sd_write_audit_rows(attempt->run, attempt->accounts, attempt->naccounts);
 
-	if (!rows_are_gone(attempt) || !collected_are_gone(attempt))
+	if (!rows_are_gone(attempt))
 		return false;
+	check_collected_are_gone(attempt);
 	set_doing(attempt,
 			  "checking that role and session_replication_role are as they were",
 			  InvalidOid);
@@ -518,6 +520,7 @@ static bool
 execute_deletes(Attempt *attempt, PlanStage *stage)
 {
 	PlanStep   *step = llast(stage->steps);
+	bool		is_kept = false;
 	ListCell   *lc;
 
 	for (int i = 0; i < attempt->naccounts; i++)
@@ -542,12 +545,16 @@ execute_deletes(Attempt *attempt, PlanStage *stage)
 					 SPI_OK_SELECT : SPI_OK_DELETE_RETURNING,
 					 NULL, deleted_row, delete);
 	}
-	if (stage->is_circle || !step->can_keep_rows)
+	for (int i = 0; i < attempt->naccounts; i++)
+		is_kept = is_kept || attempt->accounts[i]->kept > 0;
+	if (stage->is_circle || !is_kept)
 		return true;
 
-	for (int i = 0; i < attempt->naccounts; i++)
-		attempt->accounts[i]->found = attempt->accounts[i]->kept > 0;
-	return !fail_found(attempt, InvalidOid, step->table);
+	/* those of another account by now are not kept, but were changed */
+	if (!rows_of_step_are_gone(attempt, step))
+		return false;
+	set_doing(attempt, "deleting from", step->table);
+	throw_changed_rows(step);
 }
 
 /*
@@ -615,58 +622,55 @@ rows_are_gone(Attempt *attempt)
 	foreach(lc, attempt->run->plan->steps)
 	{
 		PlanStep   *step = lfirst(lc);
-		ListCell   *cell;
 
-		if (!step->can_keep_rows)
+		if (step->can_keep_rows && !rows_of_step_are_gone(attempt, step))
+			result = false;
+	}
+	return result;
+}
+
+/* The same of one step */
+static bool
+rows_of_step_are_gone(Attempt *attempt, PlanStep *step)
+{
+	bool		result = true;
+	ListCell   *lc;
+
+	set_doing(attempt, "reading", step->table);
+	foreach(lc, step->links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (!has_rows(attempt, link))
 			continue;
-		foreach(cell, step->links)
-		{
-			PlanLink   *link = lfirst(cell);
-
-			if (!has_rows(attempt, link))
-				continue;
-			set_doing(attempt, "reading", step->table);
-			for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL, found_row,
-						 link);
-			if (fail_found(attempt, InvalidOid, step->table))
-				result = false;
-		}
+		for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL, found_row,
+					 link);
+		if (fail_found(attempt, InvalidOid, step->table))
+			result = false;
 	}
 	return result;
 }
 
 /*
- * Were all rows deleted whose children were?  Where a trigger or rule could have
- * kept one, its accounts are FAILED; elsewhere it was given to somebody else in
- * the meantime, which is an error.
+ * Were all rows deleted whose children were?  One that was given to somebody
+ * else in the meantime was not.
  */
-static bool
-collected_are_gone(Attempt *attempt)
+static void
+check_collected_are_gone(Attempt *attempt)
 {
-	bool		result = true;
 	ListCell   *lc;
 
 	foreach(lc, attempt->run->plan->steps)
 	{
 		PlanStep   *step = lfirst(lc);
 		RowSet	   *set = attempt->sets[step->number];
-		ListCell   *cell;
 
 		if (set == NULL || step == attempt->run->plan->account)
 			continue;
 		set_doing(attempt, "deleting from", step->table);
-		for (int i = 0; i < attempt->naccounts; i++)
-			attempt->accounts[i]->found = false;
-		foreach(cell, sd_rows_not_deleted(set))
-		{
-			if (!step->can_keep_rows)
-				throw_changed_rows(step);
-			((Row *) lfirst(cell))->account->found = true;
-		}
-		if (fail_found(attempt, InvalidOid, step->table))
-			result = false;
+		if (!sd_all_deleted(set))
+			throw_changed_rows(step);
 	}
-	return result;
 }
 
 /* The rows of a step are not those any more that were read before */

@@ -208,11 +208,10 @@ sd_mark_deleted(RowSet *set, Row *row)
 	return true;
 }
 
-/* Rows with a key of which none was deleted */
-List *
-sd_rows_not_deleted(RowSet *set)
+/* Was a row with each key of each row deleted? */
+bool
+sd_all_deleted(RowSet *set)
 {
-	List	   *rows = NIL;
 	ListCell   *lc;
 
 	foreach(lc, set->step->keys)
@@ -223,10 +222,10 @@ sd_rows_not_deleted(RowSet *set)
 		for (int i = 0; i < index->nrows; i++)
 		{
 			if (!index->rows[i]->deleted[key->number])
-				rows = lappend(rows, index->rows[i]);
+				return false;
 		}
 	}
-	return rows;
+	return true;
 }
 
 /* The row of a set with the same key as another, or NULL */

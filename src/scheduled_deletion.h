@@ -487,7 +487,7 @@ extern Row *sd_find_row(RowSet *set, PlanKey *key, FmgrInfo *compare,
 						Datum *values);
 extern bool sd_is_new_row(RowSet *set, Row *row);
 extern bool sd_mark_deleted(RowSet *set, Row *row);
-extern List *sd_rows_not_deleted(RowSet *set);
+extern bool sd_all_deleted(RowSet *set);
 extern Datum sd_key_array(RowSet *set, PlanKey *key, int column);
 extern Datum sd_new_key_array(RowSet *set, PlanKey *key, int column, int first);
 
