@@ -11,15 +11,21 @@ MODULE_big = $(EXTENSION)
 OBJS = \
 	src/audit.o \
 	src/batch.o \
+	src/blockers.o \
 	src/call.o \
+	src/definition.o \
 	src/describe.o \
 	src/discover.o \
+	src/execute.o \
 	src/failure.o \
+	src/key.o \
+	src/link.o \
 	src/names.o \
 	src/order.o \
 	src/plan.o \
 	src/policy.o \
 	src/preflight.o \
+	src/receive.o \
 	src/register.o \
 	src/report.o \
 	src/resolve.o \
@@ -28,7 +34,8 @@ OBJS = \
 	src/scheduled_deletion.o \
 	src/search.o \
 	src/spi_util.o \
-	src/statement.o
+	src/statement.o \
+	src/step.o
 PGFILEDESC = "scheduled_deletion - delete accounts and their rows on schedule"
 PG_CPPFLAGS = -DSCHEDULED_DELETION_VERSION='"$(EXTVERSION)"'
 SHLIB_LINK = -lm

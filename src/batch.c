@@ -42,42 +42,11 @@
  */
 #include "postgres.h"
 
-#include "commands/trigger.h"
 #include "miscadmin.h"
-#include "tcop/dest.h"
-#include "utils/array.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "scheduled_deletion.h"
-
-typedef struct Attempt
-{
-	Run		   *run;
-	Account   **accounts;		/* those still in it */
-	int			naccounts;
-	RowSet	  **sets;			/* by step: its rows; NULL if none refer to
-								 * them */
-	MemoryContext context;		/* of the accounts' set, and all else */
-	MemoryContext rows_context; /* of the other sets */
-	int		   *seen;			/* by link: rows that it leads to, and that
-								 * were asked for rows that lead to them */
-	const char *doing;			/* what is being done now ... */
-	Oid			table;			/* ... to which table, if to one */
-} Attempt;
-
-/* What to do with a row that a statement returns */
-typedef void (*RowHandler) (Attempt *attempt, TupleTableSlot *slot, void *arg);
-
-typedef struct RowReceiver
-{
-	DestReceiver pub;
-	Attempt    *attempt;
-	RowHandler	handler;
-	void	   *arg;			/* passed to it */
-	MemoryContext row_context;	/* reset for each row */
-} RowReceiver;
 
 /* Rows of a step that a link has just led to */
 typedef struct Collected
@@ -88,41 +57,15 @@ typedef struct Collected
 
 static bool attempt_body(void *arg);
 static void check_session_is_unchanged(Run *run);
-static void set_doing(Attempt *attempt, const char *doing, Oid table);
 static void lock_accounts(Attempt *attempt);
 static void collect_rows(Attempt *attempt);
 static bool collect_from(Attempt *attempt, PlanStep *step);
 static bool drop_blocked_accounts(Attempt *attempt);
-static bool execute_steps(Attempt *attempt);
-static bool execute_deletes(Attempt *attempt, PlanStage *stage);
-static void execute_counts(Attempt *attempt, PlanStep *step);
-static bool has_rows(Attempt *attempt, PlanLink *link);
-static bool accounts_are_gone(Attempt *attempt);
-static bool rows_are_gone(Attempt *attempt);
-static bool rows_of_step_are_gone(Attempt *attempt, PlanStep *step);
-static void check_collected_are_gone(Attempt *attempt);
-pg_noreturn static void throw_changed_rows(PlanStep *step);
-static bool fail_found(Attempt *attempt, Oid constraint, Oid table);
 static void forget_blocked(Account **accounts, int naccounts);
 static void tally(Attempt *attempt);
 static void take_pending(Attempt *attempt, Account **accounts, int naccounts);
-static Datum *bind(Run *run, Attempt *attempt, PlanStatement *statement,
-				   Datum *caller_values, PlanLink *collected);
-static uint64 for_each_row(Attempt *attempt, PlanStatement *statement,
-						   int expected, PlanLink *collected,
-						   RowHandler handler, void *arg);
-static bool receive_row(TupleTableSlot *slot, DestReceiver *self);
-static Row *row_of_link(Attempt *attempt, PlanLink *link, TupleTableSlot *slot,
-						int column);
-static Row *must_be_there(Row *row);
 static void locked_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
-static void found_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
-static void counted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
-static void expected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
-static void deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
-static void mark_deleted(Attempt *attempt, PlanStep *step,
-						 TupleTableSlot *slot, int column);
 static bool check_constraints_now(void *arg);
 
 /*
@@ -139,7 +82,7 @@ sd_pick_accounts(Run *run, PlanStatement *pick, Datum *values,
 	int			nvalues = plan->account->nvalues;
 	int			nsteps = list_length(plan->steps);
 	int			n = sd_execute(pick, SPI_OK_SELECT,
-							   bind(run, NULL, pick, values, NULL), nulls, NULL);
+							   sd_bind(run, NULL, pick, values, NULL), nulls, NULL);
 	Account    *accounts = palloc0(sizeof(Account) * Max(n, 1));
 	int64	   *rows = palloc_extended(sizeof(int64) * nsteps * Max(n, 1),
 									   MCXT_ALLOC_HUGE);
@@ -301,21 +244,21 @@ attempt_body(void *arg)
 	if (attempt->naccounts == 0)
 		return false;
 
-	if (!execute_steps(attempt) || !accounts_are_gone(attempt))
+	if (!sd_execute_steps(attempt) || !sd_accounts_are_gone(attempt))
 		return false;
 
-	set_doing(attempt, "writing audit rows to",
-			  attempt->run->plan->policy->audit_table);
+	sd_set_doing(attempt, "writing audit rows to",
+				 attempt->run->plan->policy->audit_table);
 	sd_write_audit_rows(attempt->run, attempt->accounts, attempt->naccounts);
 
-	if (!rows_are_gone(attempt))
+	if (!sd_rows_are_gone(attempt))
 		return false;
-	check_collected_are_gone(attempt);
-	set_doing(attempt,
-			  "checking that role and session_replication_role are as they were",
-			  InvalidOid);
+	sd_check_collected_are_gone(attempt);
+	sd_set_doing(attempt,
+				 "checking that role and session_replication_role are as they were",
+				 InvalidOid);
 	check_session_is_unchanged(attempt->run);
-	set_doing(attempt, "checking deferred constraints", InvalidOid);
+	sd_set_doing(attempt, "checking deferred constraints", InvalidOid);
 	error = sd_deferred_error(attempt->run);
 	if (error != NULL)
 		ReThrowError(error);
@@ -336,14 +279,6 @@ check_session_is_unchanged(Run *run)
 				 errmsg("role or session_replication_role was changed")));
 }
 
-/* Note what an error would interrupt */
-static void
-set_doing(Attempt *attempt, const char *doing, Oid table)
-{
-	attempt->doing = doing;
-	attempt->table = table;
-}
-
 /*
  * Lock the accounts that are due under the lock.  Of the others, those that
  * still look due are locked by someone else.
@@ -357,8 +292,8 @@ lock_accounts(Attempt *attempt)
 	Account   **missing = palloc(sizeof(Account *) * naccounts);
 	int			nmissing = 0;
 
-	set_doing(attempt, "locking rows of", plan->policy->account_table);
-	for_each_row(attempt, &plan->lock, SPI_OK_SELECT, NULL, locked_row, NULL);
+	sd_set_doing(attempt, "locking rows of", plan->policy->account_table);
+	sd_for_each_row(attempt, &plan->lock, SPI_OK_SELECT, NULL, locked_row, NULL);
 
 	for (int i = 0; i < naccounts; i++)
 	{
@@ -368,8 +303,8 @@ lock_accounts(Attempt *attempt)
 	if (nmissing > 0)
 	{
 		take_pending(attempt, missing, nmissing);
-		for_each_row(attempt, &plan->still_due, SPI_OK_SELECT, NULL, found_row,
-					 plan->self);
+		sd_for_each_row(attempt, &plan->still_due, SPI_OK_SELECT, NULL, sd_found_row,
+						plan->self);
 		for (int i = 0; i < nmissing; i++)
 			missing[i]->state = missing[i]->found ? SD_SKIPPED : SD_GONE;
 	}
@@ -433,9 +368,9 @@ collect_from(Attempt *attempt, PlanStep *step)
 
 		if (attempt->seen[link->number] == nrows)
 			continue;
-		set_doing(attempt, "reading", step->table);
-		for_each_row(attempt, &link->collect, SPI_OK_SELECT, link,
-					 collected_row, &collected);
+		sd_set_doing(attempt, "reading", step->table);
+		sd_for_each_row(attempt, &link->collect, SPI_OK_SELECT, link,
+						collected_row, &collected);
 		attempt->seen[link->number] = nrows;
 		foreach(cell, collected.rows)
 		{
@@ -468,248 +403,17 @@ drop_blocked_accounts(Attempt *attempt)
 		{
 			PlanLink   *link = lfirst(cell);
 
-			if (!link->is_asked || !has_rows(attempt, link))
+			if (!link->is_asked || !sd_has_rows(attempt, link))
 				continue;
-			set_doing(attempt, "reading", step->table);
-			for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL, found_row,
-						 link);
-			dropped |= fail_found(attempt, link->constraint, step->table);
+			sd_set_doing(attempt, "reading", step->table);
+			sd_for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL, sd_found_row,
+							link);
+			dropped |= sd_fail_found(attempt, link->constraint, step->table);
 		}
 	}
 	if (dropped)
 		take_pending(attempt, attempt->accounts, attempt->naccounts);
 	return dropped && attempt->naccounts > 0;
-}
-
-/*
- * Execute the plan, stage by stage, counting the rows of each account.  False if
- * rows were kept: then their accounts are FAILED.
- */
-static bool
-execute_steps(Attempt *attempt)
-{
-	DeletionPlan *plan = attempt->run->plan;
-	bool		result = true;
-	ListCell   *lc;
-
-	for (int i = 0; i < attempt->naccounts; i++)
-		memset(attempt->accounts[i]->rows, 0,
-			   sizeof(int64) * list_length(plan->steps));
-
-	foreach(lc, plan->stages)
-	{
-		PlanStage  *stage = lfirst(lc);
-
-		if (stage->deletes == NIL)
-			execute_counts(attempt, linitial(stage->steps));
-		else if (!execute_deletes(attempt, stage))
-			result = false;
-	}
-	return result;
-}
-
-/*
- * Delete the rows of a stage.  A row that two links lead to goes with the first,
- * and is counted for its account only.
- *
- * Where a trigger or rule could keep a row, those to be deleted are counted
- * before: afterwards it may lead to nobody any more.  False if any was kept.
- * (The rows of a circle are known: they were collected.)
- */
-static bool
-execute_deletes(Attempt *attempt, PlanStage *stage)
-{
-	PlanStep   *step = llast(stage->steps);
-	bool		is_kept = false;
-	ListCell   *lc;
-
-	for (int i = 0; i < attempt->naccounts; i++)
-		attempt->accounts[i]->kept = 0;
-	foreach(lc, stage->deletes)
-	{
-		PlanDelete *delete = lfirst(lc);
-		PlanLink   *link = linitial(((DeletePart *) linitial(delete->parts))->links);
-
-		if (!stage->is_circle)
-		{
-			if (!has_rows(attempt, link))
-				continue;
-			set_doing(attempt, "reading", step->table);
-			if (step->can_keep_rows)
-				for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL,
-							 expected_row, link);
-		}
-		set_doing(attempt, "deleting from", step->table);
-		for_each_row(attempt, &delete->statement,
-					 list_length(delete->parts) > 1 ?
-					 SPI_OK_SELECT : SPI_OK_DELETE_RETURNING,
-					 NULL, deleted_row, delete);
-	}
-	for (int i = 0; i < attempt->naccounts; i++)
-		is_kept = is_kept || attempt->accounts[i]->kept > 0;
-	if (stage->is_circle || !is_kept)
-		return true;
-
-	/* those of another account by now are not kept, but were changed */
-	if (!rows_of_step_are_gone(attempt, step))
-		return false;
-	set_doing(attempt, "deleting from", step->table);
-	throw_changed_rows(step);
-}
-
-/*
- * Count the rows of a step that stay; set them to null if the server does not
- * do that by itself.
- */
-static void
-execute_counts(Attempt *attempt, PlanStep *step)
-{
-	ListCell   *lc;
-
-	foreach(lc, step->links)
-	{
-		PlanLink   *link = lfirst(lc);
-		uint64		nrows;
-
-		if (!has_rows(attempt, link))
-			continue;
-		set_doing(attempt, "reading", step->table);
-		nrows = for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL,
-							 counted_row, link);
-		if (nrows == 0 || step->action != SD_SET_NULL ||
-			OidIsValid(link->constraint))
-			continue;
-		set_doing(attempt, "updating", step->table);
-		if (sd_execute(&link->set_null, SPI_OK_UPDATE,
-					   bind(attempt->run, attempt, &link->set_null, NULL, NULL),
-					   NULL, NULL) != nrows)
-			throw_changed_rows(step);
-	}
-}
-
-/* Is there a row to which those of a link could lead? */
-static bool
-has_rows(Attempt *attempt, PlanLink *link)
-{
-	return sd_count_rows(attempt->sets[link->key->step->number]) > 0;
-}
-
-/* Was every account deleted that was claimed?  If not, those are FAILED. */
-static bool
-accounts_are_gone(Attempt *attempt)
-{
-	DeletionPlan *plan = attempt->run->plan;
-
-	for (int i = 0; i < attempt->naccounts; i++)
-	{
-		Account    *account = attempt->accounts[i];
-
-		account->found = account->rows[plan->account->number] != 1;
-	}
-	return !fail_found(attempt, InvalidOid, plan->policy->account_table);
-}
-
-/*
- * Where a trigger or a rule could have kept a row of a step, is none left?  If
- * there is, its accounts are FAILED.
- */
-static bool
-rows_are_gone(Attempt *attempt)
-{
-	bool		result = true;
-	ListCell   *lc;
-
-	foreach(lc, attempt->run->plan->steps)
-	{
-		PlanStep   *step = lfirst(lc);
-
-		if (step->can_keep_rows && !rows_of_step_are_gone(attempt, step))
-			result = false;
-	}
-	return result;
-}
-
-/* The same of one step */
-static bool
-rows_of_step_are_gone(Attempt *attempt, PlanStep *step)
-{
-	bool		result = true;
-	ListCell   *lc;
-
-	set_doing(attempt, "reading", step->table);
-	foreach(lc, step->links)
-	{
-		PlanLink   *link = lfirst(lc);
-
-		if (!has_rows(attempt, link))
-			continue;
-		for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL, found_row,
-					 link);
-		if (fail_found(attempt, InvalidOid, step->table))
-			result = false;
-	}
-	return result;
-}
-
-/*
- * Were all rows deleted whose children were?  One that was given to somebody
- * else in the meantime was not.
- */
-static void
-check_collected_are_gone(Attempt *attempt)
-{
-	ListCell   *lc;
-
-	foreach(lc, attempt->run->plan->steps)
-	{
-		PlanStep   *step = lfirst(lc);
-		RowSet	   *set = attempt->sets[step->number];
-
-		if (set == NULL || step == attempt->run->plan->account)
-			continue;
-		set_doing(attempt, "deleting from", step->table);
-		if (!sd_all_deleted(set))
-			throw_changed_rows(step);
-	}
-}
-
-/* The rows of a step are not those any more that were read before */
-static void
-throw_changed_rows(PlanStep *step)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
-			 errmsg("rows of table \"%s\" were changed meanwhile",
-					step->table_name)));
-}
-
-/*
- * Fail the accounts that the last query found, because a foreign key stops them
- * or, without one, because rows of the table were kept.  False if it found none.
- */
-static bool
-fail_found(Attempt *attempt, Oid constraint, Oid table)
-{
-	MemoryContext caller_context;
-	Failure    *failure = NULL;
-
-	caller_context = MemoryContextSwitchTo(attempt->run->batch_context);
-	for (int i = 0; i < attempt->naccounts; i++)
-	{
-		Account    *account = attempt->accounts[i];
-
-		if (!account->found)
-			continue;
-		if (failure == NULL)
-			failure = OidIsValid(constraint) ?
-				sd_blocked_failure(constraint, table) :
-				sd_kept_rows_failure(table);
-		account->state = SD_FAILED;
-		account->failure = failure;
-		account->is_blocked = OidIsValid(constraint);
-	}
-	MemoryContextSwitchTo(caller_context);
-	return failure != NULL;
 }
 
 /*
@@ -768,132 +472,13 @@ take_pending(Attempt *attempt, Account **accounts, int naccounts)
 	attempt->sets[step->number] = set;
 }
 
-/*
- * The values of a statement's parameters: from the caller what it gives, in its
- * order, and the keys of all rows in the attempt; of those to which "collected"
- * leads, if it is given, only the ones that are new to it.
- */
-static Datum *
-bind(Run *run, Attempt *attempt, PlanStatement *statement,
-	 Datum *caller_values, PlanLink *collected)
-{
-	Datum	   *values = palloc(sizeof(Datum) * Max(list_length(statement->params), 1));
-	ListCell   *lc;
-
-	foreach(lc, statement->params)
-	{
-		StatementParam *param = lfirst(lc);
-		Datum	   *value = &values[foreach_current_index(lc)];
-
-		switch (param->source)
-		{
-			case SD_PARAM_CALLER:
-				*value = *caller_values++;
-				break;
-			case SD_PARAM_CONSTANT:
-				*value = param->value;
-				break;
-			case SD_PARAM_CUTOFF:
-				*value = run->cutoff;
-				break;
-			case SD_PARAM_KEYS:
-				{
-					RowSet	   *set = attempt->sets[param->key->step->number];
-
-					*value = collected != NULL && param->key == collected->key ?
-						sd_new_key_array(set, param->key, param->column,
-										 attempt->seen[collected->number]) :
-						sd_key_array(set, param->key, param->column);
-					break;
-				}
-		}
-	}
-	return values;
-}
-
-/*
- * Execute a statement for the accounts of the attempt, and call the handler for
- * each row that it returns.  Answers how many there were.  Before, no account is
- * "found".
- */
-static uint64
-for_each_row(Attempt *attempt, PlanStatement *statement, int expected,
-			 PlanLink *collected, RowHandler handler, void *arg)
-{
-	RowReceiver receiver = {
-		.pub = *None_Receiver,
-		.attempt = attempt,
-		.handler = handler,
-		.arg = arg
-	};
-	uint64		nrows;
-
-	receiver.pub.receiveSlot = receive_row;
-	receiver.pub.mydest = DestTuplestore;	/* all that SPI asks: not DestSPI */
-
-	for (int i = 0; i < attempt->naccounts; i++)
-		attempt->accounts[i]->found = false;
-
-	receiver.row_context = AllocSetContextCreate(CurrentMemoryContext,
-												 "scheduled_deletion row",
-												 ALLOCSET_SMALL_SIZES);
-	nrows = sd_execute(statement, expected,
-					   bind(attempt->run, attempt, statement, NULL, collected),
-					   NULL, &receiver.pub);
-	MemoryContextDelete(receiver.row_context);
-	return nrows;
-}
-
-/* Give a row to its handler, in a memory context that is reset after it */
-static bool
-receive_row(TupleTableSlot *slot, DestReceiver *self)
-{
-	RowReceiver *receiver = (RowReceiver *) self;
-	MemoryContext caller_context = MemoryContextSwitchTo(receiver->row_context);
-
-	receiver->handler(receiver->attempt, slot, receiver->arg);
-	MemoryContextSwitchTo(caller_context);
-	MemoryContextReset(receiver->row_context);
-	return true;
-}
-
-/*
- * The row to which the columns of a link lead, which begin with that one of the
- * slot; NULL if there is none.
- */
-static Row *
-row_of_link(Attempt *attempt, PlanLink *link, TupleTableSlot *slot, int column)
-{
-	Datum		values[INDEX_MAX_KEYS];
-
-	for (int i = 0; i < link->ncolumns; i++)
-	{
-		bool		is_null;
-
-		values[i] = slot_getattr(slot, column + i, &is_null);
-		if (is_null)
-			return NULL;
-	}
-	return sd_find_row(attempt->sets[link->key->step->number], link->key,
-					   link->compare, values);
-}
-
-/* A row that a statement returned must belong to an account of the attempt */
-static Row *
-must_be_there(Row *row)
-{
-	if (row == NULL)
-		elog(ERROR, "a statement touched a row of an account that is not in its batch");
-	return row;
-}
-
 /* An account is locked: what was picked may have changed since */
 static void
 locked_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 {
 	DeletionPlan *plan = attempt->run->plan;
-	Account    *account = must_be_there(row_of_link(attempt, plan->self, slot,
-													1))->account;
+	Account    *account = sd_must_be_there(sd_row_of_link(attempt, plan->self, slot,
+														  1))->account;
 	int			nvalues = plan->account->nvalues;
 	int			ndetails = list_length(plan->policy->audit_details);
 	MemoryContext caller_context;
@@ -930,20 +515,13 @@ locked_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 	MemoryContextSwitchTo(caller_context);
 }
 
-/* A row that leads to an account by a link was found */
-static void
-found_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
-{
-	must_be_there(row_of_link(attempt, arg, slot, 1))->account->found = true;
-}
-
 /* A row that others refer to, which may have been collected before */
 static void
 collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 {
 	Collected  *collected = arg;
 	PlanLink   *link = collected->link;
-	Row		   *target = must_be_there(row_of_link(attempt, link, slot, 1));
+	Row		   *target = sd_must_be_there(sd_row_of_link(attempt, link, slot, 1));
 	MemoryContext caller_context = MemoryContextSwitchTo(attempt->rows_context);
 	Row		   *row = sd_make_row(link->step, target->account);
 
@@ -951,66 +529,4 @@ collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 	if (sd_is_new_row(attempt->sets[link->step->number], row))
 		collected->rows = lappend(collected->rows, row);
 	MemoryContextSwitchTo(caller_context);
-}
-
-/* A row of a step that leads to an account by a link */
-static void
-counted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
-{
-	PlanLink   *link = arg;
-
-	must_be_there(row_of_link(attempt, link, slot, 1))->account->rows[link->step->number]++;
-}
-
-/* A row is to be deleted for the account to which a link leads */
-static void
-expected_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
-{
-	must_be_there(row_of_link(attempt, arg, slot, 1))->account->kept++;
-}
-
-/* A row that was deleted goes with the account to which its first link leads */
-static void
-deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
-{
-	PlanDelete *delete = arg;
-	DeletePart *part = linitial(delete->parts);
-	Row		   *row = NULL;
-	int			column;
-	bool		is_null;
-	ListCell   *lc;
-
-	if (list_length(delete->parts) > 1)
-		part = list_nth(delete->parts,
-						DatumGetInt32(slot_getattr(slot, 1, &is_null)));
-
-	column = part->first_column;
-	foreach(lc, part->links)
-	{
-		PlanLink   *link = lfirst(lc);
-
-		if (row == NULL)
-			row = row_of_link(attempt, link, slot, column);
-		column += link->ncolumns;
-	}
-	must_be_there(row)->account->rows[part->step->number]++;
-	row->account->kept--;
-
-	if (part->step != attempt->run->plan->account &&
-		attempt->sets[part->step->number] != NULL)
-		mark_deleted(attempt, part->step, slot, column);
-}
-
-/*
- * A row of a step was deleted that others may have referred to: it must be one
- * that was collected, or else nothing is known of those.
- */
-static void
-mark_deleted(Attempt *attempt, PlanStep *step, TupleTableSlot *slot, int column)
-{
-	Row		   *row = sd_make_row(step, NULL);
-
-	sd_fill_row(step, row, slot, column);
-	if (!sd_mark_deleted(attempt->sets[step->number], row))
-		throw_changed_rows(step);
 }

@@ -16,18 +16,13 @@
 #include <math.h>
 
 #include "access/table.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_statistic.h"
-#include "catalog/pg_trigger.h"
-#include "commands/trigger.h"
 #include "miscadmin.h"
-#include "nodes/execnodes.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 
 #include "scheduled_deletion.h"
 

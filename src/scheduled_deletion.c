@@ -12,15 +12,22 @@
  *	run.c		pick due accounts, batch by batch, until none is left
  *	search.c	delete a batch; find the accounts that fail
  *	batch.c		one attempt: lock, collect, blockers, steps, audit, prove
- *	rows.c		the rows of an attempt that others refer to, and whose they are
+ *	execute.c		its steps, and the proof that all is gone
+ *	receive.c		whose the rows are that a statement returns
+ *	rows.c			those that others refer to
  *	preflight.c	refuse what must not start
  *	plan.c		from a policy to tonight's plan:
  *	audit.c			the audit table, and the rows written to it
  *	discover.c		whose rows go, whose stay, and whose stop an account
+ *	definition.c	what the operator has decided of them
+ *	blockers.c		what to know of keys that stop accounts
+ *	step.c			one table of it
  *	order.c			in which order
  *	statement.c		the statements
  *	policy.c	read and write policies; register the built-in one
- *	resolve.c	look tables, keys and operators up in the catalog
+ *	link.c		how columns lead to a key
+ *	key.c		what a key is
+ *	resolve.c	look tables and columns up in the catalog
  *	names.c		how they are written
  *	failure.c	tell an error without a word of the person
  *	report.c	answer
@@ -62,7 +69,7 @@ static void take_arguments(FunctionCallInfo fcinfo, const int *columns,
 static uint64 remove_from(FunctionCallInfo fcinfo, const char *table,
 						  const char *condition);
 
-/* Which column each argument of a function is given to */
+/* To which column each argument of a function goes */
 static const int policy_arguments[] = {
 	SD_POLICY, SD_ACCOUNT_TABLE, SD_KEY_COLUMNS, SD_DUE_COLUMN, SD_GRACE,
 	SD_DONE_COLUMN, SD_AUDIT_TABLE_COLUMN, SD_AUDIT_COLUMNS, SD_AUDIT_DETAILS,

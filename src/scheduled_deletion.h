@@ -5,9 +5,7 @@
  *	  a failure and a run are, and what each file offers to the others.
  *
  * Files depend on each other in one direction, the order of the prototypes
- * below: scheduled_deletion.c -> run.c -> search.c -> batch.c -> ledger.c ->
- * preflight.c -> plan.c -> policy.c -> resolve.c -> failure.c -> spi_util.c;
- * report.c only reads a Run.
+ * below.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -428,6 +426,28 @@ typedef struct Run
 	const char *stop_reason;
 } Run;
 
+/*
+ * An attempt to delete a set of accounts.  Lives in its own memory context, but
+ * for the results, which are in the accounts.
+ */
+typedef struct Attempt
+{
+	Run		   *run;
+	Account   **accounts;		/* those still in it */
+	int			naccounts;
+	RowSet	  **sets;			/* by step: its rows; NULL if none refer to
+								 * them */
+	MemoryContext context;		/* of the accounts' set, and all else */
+	MemoryContext rows_context; /* of the other sets */
+	int		   *seen;			/* by link: rows that it leads to, and that
+								 * were asked for rows that lead to them */
+	const char *doing;			/* what is being done now ... */
+	Oid			table;			/* ... to which table, if to one */
+} Attempt;
+
+/* What to do with a row that a statement returns */
+typedef void (*RowHandler) (Attempt *attempt, TupleTableSlot *slot, void *arg);
+
 typedef struct RunError
 {
 	char	   *account;		/* its key as text */
@@ -476,6 +496,26 @@ extern bool sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 					   Failure **failure);
 extern ErrorData *sd_deferred_error(Run *run);
 
+/* execute.c */
+extern bool sd_execute_steps(Attempt *attempt);
+extern bool sd_accounts_are_gone(Attempt *attempt);
+extern bool sd_rows_are_gone(Attempt *attempt);
+extern void sd_check_collected_are_gone(Attempt *attempt);
+extern bool sd_fail_found(Attempt *attempt, Oid constraint, Oid table);
+
+/* receive.c */
+extern void sd_set_doing(Attempt *attempt, const char *doing, Oid table);
+extern Datum *sd_bind(Run *run, Attempt *attempt, PlanStatement *statement,
+					  Datum *caller_values, PlanLink *collected);
+extern uint64 sd_for_each_row(Attempt *attempt, PlanStatement *statement,
+							  int expected, PlanLink *collected,
+							  RowHandler handler, void *arg);
+extern bool sd_has_rows(Attempt *attempt, PlanLink *link);
+extern Row *sd_row_of_link(Attempt *attempt, PlanLink *link,
+						   TupleTableSlot *slot, int column);
+extern Row *sd_must_be_there(Row *row);
+extern void sd_found_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
+
 /* rows.c */
 extern RowSet *sd_make_rows(PlanStep *step);
 extern Row *sd_make_row(PlanStep *step, Account *account);
@@ -508,6 +548,24 @@ extern char *sd_key_text(DeletionPlan *plan, Datum *key);
 /* discover.c */
 extern void sd_discover(DeletionPlan *plan);
 
+/* blockers.c */
+extern void sd_find_rows_to_lock(DeletionPlan *plan);
+extern void sd_find_askable_links(DeletionPlan *plan);
+
+/* definition.c */
+extern void sd_add_defined_links(DeletionPlan *plan, PlanStep *target,
+								 DeletionStep *definition);
+extern void sd_refuse_deleting_step(DeletionPlan *plan,
+									DeletionStep *definition);
+extern void sd_refuse_lost_steps(DeletionPolicy *policy);
+
+/* step.c */
+extern PlanStep *sd_plan_step(DeletionPlan *plan, Relation rel,
+							  StepAction action, DeletionStep *definition);
+extern Oid	sd_root_of(Oid table);
+extern Relation sd_open_root(DeletionPlan *plan, Oid table, LOCKMODE lockmode);
+extern bool sd_is_audit_table(DeletionPlan *plan, Oid table);
+
 /* order.c */
 extern void sd_order_steps(DeletionPlan *plan);
 
@@ -524,23 +582,28 @@ extern bool sd_insert_policy(Oid schema, PolicyRow *row);
 extern bool sd_update_policy(Oid schema, PolicyRow *row);
 extern void sd_insert_step(Oid schema, PolicyRow *row);
 
+/* link.c */
+extern PlanLink *sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel,
+							  List *names, PlanKey *key, Oid constraint,
+							  Oid *fk_equals);
+
+/* key.c */
+extern PlanKey *sd_account_key(DeletionPlan *plan, Relation account_table);
+extern PlanKey *sd_find_key(PlanStep *step, Relation rel, List *names,
+							Oid index, Oid member, Oid cast);
+extern List *sd_primary_key_columns(Relation rel);
+
 /* resolve.c */
 extern Oid	sd_find_table(const char *name);
 extern Relation sd_open_table(DeletionPolicy *policy, const char *role,
 							  Oid table, const char *table_name,
 							  LOCKMODE lockmode);
-extern char *sd_create_audit_table(Oid account_table, List *key_columns);
 extern Form_pg_attribute sd_column(DeletionPolicy *policy, Relation rel,
 								   const char *role, const char *column,
 								   const char *argument);
-extern List *sd_primary_key_columns(Relation rel);
 extern bool sd_is_not_null(Oid table, const char *column);
-extern PlanKey *sd_account_key(DeletionPlan *plan, Relation account_table);
-extern PlanKey *sd_find_key(PlanStep *step, Relation rel, List *names,
-							Oid index, Oid member, Oid cast);
-extern PlanLink *sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel,
-							  List *names, PlanKey *key, Oid constraint,
-							  Oid *fk_equals);
+extern bool sd_fires(Trigger *trigger);
+extern char *sd_create_audit_table(Oid account_table, List *key_columns);
 
 /* failure.c */
 extern Failure *sd_failure_from_error(ErrorData *edata, const char *doing,

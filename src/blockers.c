@@ -1,0 +1,174 @@
+/*-------------------------------------------------------------------------
+ *
+ * blockers.c
+ *	  What a plan has to know of the foreign keys that stop accounts: which rows
+ *	  must be locked so that they stay found, and whom a query can tell.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/blockers.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_trigger.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/lsyscache.h"
+#include "utils/rls.h"
+
+#include "scheduled_deletion.h"
+
+static bool user_code_may_delete(DeletionPlan *plan);
+static bool may_read(Oid table);
+static bool may_be_unlinked(DeletionPlan *plan, PlanLink *link);
+
+/*
+ * Find the steps from whose rows cascades lead to rows of the account table.
+ * They have to be locked when it is asked whether there are any: who adds one
+ * later must wait, or it would be erased without being due.
+ */
+void
+sd_find_rows_to_lock(DeletionPlan *plan)
+{
+	bool		found;
+
+	do
+	{
+		ListCell   *lc;
+
+		found = false;
+		foreach(lc, plan->steps)
+		{
+			PlanStep   *step = lfirst(lc);
+			bool		leads_to_accounts = step->lock_rows ||
+				(step->action == SD_BLOCK &&
+				 list_member_oid(plan->account_tables, step->table));
+			ListCell   *cell;
+
+			foreach(cell, step->links)
+			{
+				PlanLink   *link = lfirst(cell);
+
+				if (leads_to_accounts && link->cascades &&
+					!link->key->step->lock_rows)
+					found = link->key->step->lock_rows = true;
+			}
+		}
+	} while (found);
+}
+
+/*
+ * Can a query tell whom a blocking key stops?  Rows of the account table must be
+ * asked for.  Of others, not if users' code may delete them in time, or the
+ * server unlink them; nor if the caller may not read the table, or row-level
+ * security shows only a part of it.  Then the server's own check tells, when it
+ * is tried.
+ */
+void
+sd_find_askable_links(DeletionPlan *plan)
+{
+	bool		user_code = user_code_may_delete(plan);
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+		bool		is_account = list_member_oid(plan->account_tables,
+												 step->table);
+		ListCell   *cell;
+
+		if (step->action != SD_BLOCK)
+			continue;
+		foreach(cell, step->links)
+		{
+			PlanLink   *link = lfirst(cell);
+
+			link->is_asked = is_account ||
+				(!user_code && may_read(step->table) &&
+				 check_enable_rls(step->table, InvalidOid, true) != RLS_ENABLED &&
+				 !may_be_unlinked(plan, link));
+		}
+	}
+}
+
+/*
+ * Could users' triggers or rules delete rows of any table while the accounts'
+ * rows are deleted?
+ */
+static bool
+user_code_may_delete(DeletionPlan *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+		ListCell   *cell;
+
+		if (step->action != SD_DELETE)
+			continue;
+		foreach(cell, find_all_inheritors(step->table, NoLock, NULL))
+		{
+			Relation	rel = table_open(lfirst_oid(cell), NoLock);
+			bool		result = rel->rd_rules != NULL;
+
+			for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+			{
+				Trigger    *trigger = &rel->trigdesc->triggers[i];
+
+				if (!trigger->tgisinternal && sd_fires(trigger) &&
+					TRIGGER_FOR_DELETE(trigger->tgtype))
+					result = true;
+			}
+			table_close(rel, NoLock);
+			if (result)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* May the caller read all of a table? */
+static bool
+may_read(Oid table)
+{
+	return sd_namespace_aclcheck(get_rel_namespace(table), GetUserId(),
+								 ACL_USAGE) == ACLCHECK_OK &&
+		pg_class_aclcheck(table, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+}
+
+/* Is a column of a link set to null or its default by another step? */
+static bool
+may_be_unlinked(DeletionPlan *plan, PlanLink *link)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+		ListCell   *cell;
+
+		if (step->table != link->step->table ||
+			(step->action != SD_SET_NULL && step->action != SD_SET_DEFAULT))
+			continue;
+		foreach(cell, step->links)
+		{
+			PlanLink   *other = lfirst(cell);
+
+			for (int i = 0; i < other->ncolumns; i++)
+			{
+				for (int j = 0; j < link->ncolumns; j++)
+				{
+					if (strcmp(other->names[i], link->names[j]) == 0)
+						return true;
+				}
+			}
+		}
+	}
+	return false;
+}

@@ -1,0 +1,312 @@
+/*-------------------------------------------------------------------------
+ *
+ * execute.c
+ *	  Execute a plan for the accounts of an attempt, stage by stage, and prove
+ *	  that what was to go is gone.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/execute.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "scheduled_deletion.h"
+
+static bool execute_deletes(Attempt *attempt, PlanStage *stage);
+static void execute_counts(Attempt *attempt, PlanStep *step);
+static void counted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
+static void expected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
+static void deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
+static void mark_deleted(Attempt *attempt, PlanStep *step,
+						 TupleTableSlot *slot, int column);
+static bool rows_of_step_are_gone(Attempt *attempt, PlanStep *step);
+pg_noreturn static void throw_changed_rows(PlanStep *step);
+
+/*
+ * Execute the plan, stage by stage, counting the rows of each account.  False if
+ * rows were kept: then their accounts are FAILED.
+ */
+bool
+sd_execute_steps(Attempt *attempt)
+{
+	DeletionPlan *plan = attempt->run->plan;
+	bool		result = true;
+	ListCell   *lc;
+
+	for (int i = 0; i < attempt->naccounts; i++)
+		memset(attempt->accounts[i]->rows, 0,
+			   sizeof(int64) * list_length(plan->steps));
+
+	foreach(lc, plan->stages)
+	{
+		PlanStage  *stage = lfirst(lc);
+
+		if (stage->deletes == NIL)
+			execute_counts(attempt, linitial(stage->steps));
+		else if (!execute_deletes(attempt, stage))
+			result = false;
+	}
+	return result;
+}
+
+/*
+ * Delete the rows of a stage.  A row that two links lead to goes with the first,
+ * and is counted for its account only.
+ *
+ * Where a trigger or rule could keep a row, those to be deleted are counted
+ * before: afterwards it may lead to nobody any more.  False if any was kept.
+ * (The rows of a circle are known: they were collected.)
+ */
+static bool
+execute_deletes(Attempt *attempt, PlanStage *stage)
+{
+	PlanStep   *step = llast(stage->steps);
+	bool		is_kept = false;
+	ListCell   *lc;
+
+	for (int i = 0; i < attempt->naccounts; i++)
+		attempt->accounts[i]->kept = 0;
+	foreach(lc, stage->deletes)
+	{
+		PlanDelete *delete = lfirst(lc);
+		PlanLink   *link = linitial(((DeletePart *) linitial(delete->parts))->links);
+
+		if (!stage->is_circle)
+		{
+			if (!sd_has_rows(attempt, link))
+				continue;
+			sd_set_doing(attempt, "reading", step->table);
+			if (step->can_keep_rows)
+				sd_for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL,
+								expected_row, link);
+		}
+		sd_set_doing(attempt, "deleting from", step->table);
+		sd_for_each_row(attempt, &delete->statement,
+						list_length(delete->parts) > 1 ?
+						SPI_OK_SELECT : SPI_OK_DELETE_RETURNING,
+						NULL, deleted_row, delete);
+	}
+	for (int i = 0; i < attempt->naccounts; i++)
+		is_kept = is_kept || attempt->accounts[i]->kept > 0;
+	if (stage->is_circle || !is_kept)
+		return true;
+
+	/* those of another account by now are not kept, but were changed */
+	if (!rows_of_step_are_gone(attempt, step))
+		return false;
+	sd_set_doing(attempt, "deleting from", step->table);
+	throw_changed_rows(step);
+}
+
+/*
+ * Count the rows of a step that stay; set them to null if the server does not
+ * do that by itself.
+ */
+static void
+execute_counts(Attempt *attempt, PlanStep *step)
+{
+	ListCell   *lc;
+
+	foreach(lc, step->links)
+	{
+		PlanLink   *link = lfirst(lc);
+		uint64		nrows;
+
+		if (!sd_has_rows(attempt, link))
+			continue;
+		sd_set_doing(attempt, "reading", step->table);
+		nrows = sd_for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL,
+								counted_row, link);
+		if (nrows == 0 || step->action != SD_SET_NULL ||
+			OidIsValid(link->constraint))
+			continue;
+		sd_set_doing(attempt, "updating", step->table);
+		if (sd_execute(&link->set_null, SPI_OK_UPDATE,
+					   sd_bind(attempt->run, attempt, &link->set_null, NULL, NULL),
+					   NULL, NULL) != nrows)
+			throw_changed_rows(step);
+	}
+}
+
+/* A row of a step that leads to an account by a link */
+static void
+counted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
+{
+	PlanLink   *link = arg;
+
+	sd_must_be_there(sd_row_of_link(attempt, link, slot, 1))->account->rows[link->step->number]++;
+}
+
+/* A row is to be deleted for the account to which a link leads */
+static void
+expected_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
+{
+	sd_must_be_there(sd_row_of_link(attempt, arg, slot, 1))->account->kept++;
+}
+
+/* A row that was deleted goes with the account to which its first link leads */
+static void
+deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
+{
+	PlanDelete *delete = arg;
+	DeletePart *part = linitial(delete->parts);
+	Row		   *row = NULL;
+	int			column;
+	bool		is_null;
+	ListCell   *lc;
+
+	if (list_length(delete->parts) > 1)
+		part = list_nth(delete->parts,
+						DatumGetInt32(slot_getattr(slot, 1, &is_null)));
+
+	column = part->first_column;
+	foreach(lc, part->links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (row == NULL)
+			row = sd_row_of_link(attempt, link, slot, column);
+		column += link->ncolumns;
+	}
+	sd_must_be_there(row)->account->rows[part->step->number]++;
+	row->account->kept--;
+
+	if (part->step != attempt->run->plan->account &&
+		attempt->sets[part->step->number] != NULL)
+		mark_deleted(attempt, part->step, slot, column);
+}
+
+/*
+ * A row of a step was deleted that others may have referred to: it must be one
+ * that was collected, or else nothing is known of those.
+ */
+static void
+mark_deleted(Attempt *attempt, PlanStep *step, TupleTableSlot *slot, int column)
+{
+	Row		   *row = sd_make_row(step, NULL);
+
+	sd_fill_row(step, row, slot, column);
+	if (!sd_mark_deleted(attempt->sets[step->number], row))
+		throw_changed_rows(step);
+}
+
+/* Was every account deleted that was claimed?  If not, those are FAILED. */
+bool
+sd_accounts_are_gone(Attempt *attempt)
+{
+	DeletionPlan *plan = attempt->run->plan;
+
+	for (int i = 0; i < attempt->naccounts; i++)
+	{
+		Account    *account = attempt->accounts[i];
+
+		account->found = account->rows[plan->account->number] != 1;
+	}
+	return !sd_fail_found(attempt, InvalidOid, plan->policy->account_table);
+}
+
+/*
+ * Where a trigger or a rule could have kept a row of a step, is none left?  If
+ * there is, its accounts are FAILED.
+ */
+bool
+sd_rows_are_gone(Attempt *attempt)
+{
+	bool		result = true;
+	ListCell   *lc;
+
+	foreach(lc, attempt->run->plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+
+		if (step->can_keep_rows && !rows_of_step_are_gone(attempt, step))
+			result = false;
+	}
+	return result;
+}
+
+/* The same of one step */
+static bool
+rows_of_step_are_gone(Attempt *attempt, PlanStep *step)
+{
+	bool		result = true;
+	ListCell   *lc;
+
+	sd_set_doing(attempt, "reading", step->table);
+	foreach(lc, step->links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (!sd_has_rows(attempt, link))
+			continue;
+		sd_for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL, sd_found_row,
+						link);
+		if (sd_fail_found(attempt, InvalidOid, step->table))
+			result = false;
+	}
+	return result;
+}
+
+/*
+ * Were all rows deleted whose children were?  One that was given to somebody
+ * else in the meantime was not.
+ */
+void
+sd_check_collected_are_gone(Attempt *attempt)
+{
+	ListCell   *lc;
+
+	foreach(lc, attempt->run->plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+		RowSet	   *set = attempt->sets[step->number];
+
+		if (set == NULL || step == attempt->run->plan->account)
+			continue;
+		sd_set_doing(attempt, "deleting from", step->table);
+		if (!sd_all_deleted(set))
+			throw_changed_rows(step);
+	}
+}
+
+/* The rows of a step are not those any more that were read before */
+static void
+throw_changed_rows(PlanStep *step)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+			 errmsg("rows of table \"%s\" were changed meanwhile",
+					step->table_name)));
+}
+
+/*
+ * Fail the accounts that the last query found, because a foreign key stops them
+ * or, without one, because rows of the table were kept.  False if it found none.
+ */
+bool
+sd_fail_found(Attempt *attempt, Oid constraint, Oid table)
+{
+	MemoryContext caller_context;
+	Failure    *failure = NULL;
+
+	caller_context = MemoryContextSwitchTo(attempt->run->batch_context);
+	for (int i = 0; i < attempt->naccounts; i++)
+	{
+		Account    *account = attempt->accounts[i];
+
+		if (!account->found)
+			continue;
+		if (failure == NULL)
+			failure = OidIsValid(constraint) ?
+				sd_blocked_failure(constraint, table) :
+				sd_kept_rows_failure(table);
+		account->state = SD_FAILED;
+		account->failure = failure;
+		account->is_blocked = OidIsValid(constraint);
+	}
+	MemoryContextSwitchTo(caller_context);
+	return failure != NULL;
+}
