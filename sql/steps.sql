@@ -46,6 +46,7 @@ SELECT add_deletion_step('users', 'posts', '{author}', action => 'set null');
 SELECT add_deletion_step('users', 'orders', '{customer}', action => 'set null');
 SELECT add_deletion_step('users', 'devices', '{user_id}');
 SELECT add_deletion_step('users', 'payments', '{user_id}', action => 'keep', reason => 'tax law, ten years');
+SELECT add_deletion_step('users', 'payments', '{id}', action => 'keep', reason => 'habit');  -- fails
 SELECT * FROM plan();
 CALL due();
 INSERT INTO posts VALUES (1, 1, NULL), (2, 1, 2), (3, 3, 2), (4, 3, 3);

@@ -15,6 +15,7 @@
 
 #include "access/table.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_trigger.h"
 #include "miscadmin.h"
 #include "utils/acl.h"

@@ -19,6 +19,8 @@
 
 #include "scheduled_deletion.h"
 
+static void refuse_second_reason(DeletionPolicy *policy, PlanStep *step,
+								 DeletionStep *definition);
 static List *referring_columns(DeletionPolicy *policy, Relation account_table,
 							   DeletionStep *definition);
 static void refuse_unsettable(DeletionPlan *plan, PlanStep *step, Relation rel,
@@ -39,6 +41,7 @@ sd_add_defined_links(DeletionPlan *plan, PlanStep *target,
 	int			ncolumns;
 	ListCell   *lc;
 
+	refuse_second_reason(policy, step, definition);
 	if (key_columns == NIL)
 		key_columns = target != plan->account ?
 			sd_primary_key_columns(target_rel) :
@@ -87,6 +90,21 @@ sd_add_defined_links(DeletionPlan *plan, PlanStep *target,
 	}
 	table_close(rel, NoLock);
 	table_close(target_rel, NoLock);
+}
+
+/* An audit row tells one reason for all rows of a table that are kept */
+static void
+refuse_second_reason(DeletionPolicy *policy, PlanStep *step,
+					 DeletionStep *definition)
+{
+	if (step->action == SD_KEEP &&
+		strcmp(step->definition->reason, definition->reason) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("rows of step table \"%s\" of deletion policy \"%s\" are kept for another reason already",
+						step->table_name, policy->name),
+				 errdetail("It is: %s", step->definition->reason),
+				 errhint("Give the same reason, or take the other step out with remove_deletion_step().")));
 }
 
 /*
