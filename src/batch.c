@@ -83,9 +83,14 @@ sd_pick_accounts(Run *run, PlanStatement *pick, Datum *values,
 	int			nsteps = list_length(plan->steps);
 	int			n = sd_execute(pick, SPI_OK_SELECT,
 							   sd_bind(run, NULL, pick, values, NULL), nulls, NULL);
-	Account    *accounts = palloc0(sizeof(Account) * Max(n, 1));
+	Account    *accounts = palloc_extended(sizeof(Account) * Max(n, 1),
+										   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	int64	   *rows = palloc_extended(sizeof(int64) * nsteps * Max(n, 1),
 									   MCXT_ALLOC_HUGE);
+	Datum	   *keys = palloc_extended(sizeof(Datum) * nvalues * Max(n, 1),
+									   MCXT_ALLOC_HUGE);
+	bool	   *nulls_of_keys = palloc_extended(sizeof(bool) * nvalues * Max(n, 1),
+												MCXT_ALLOC_HUGE);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -94,8 +99,8 @@ sd_pick_accounts(Run *run, PlanStatement *pick, Datum *values,
 		Account    *account = &accounts[i];
 		bool		is_null;
 
-		account->key = palloc(sizeof(Datum) * nvalues);
-		account->nulls = palloc(sizeof(bool) * nvalues);
+		account->key = keys + (int64) i * nvalues;
+		account->nulls = nulls_of_keys + (int64) i * nvalues;
 		memset(account->nulls, true, sizeof(bool) * nvalues);
 		for (int j = 0; j < nkeys; j++)
 		{
