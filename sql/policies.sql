@@ -8,7 +8,7 @@ CREATE TABLE users (id int PRIMARY KEY, email text UNIQUE, tenant int, deletion_
 CREATE TABLE posts (id int, user_id int REFERENCES users);
 CREATE TABLE guests (code text PRIMARY KEY, leaves timestamptz);
 CREATE FUNCTION told(report jsonb) RETURNS TABLE (key text, value jsonb) LANGUAGE sql AS $$
-    SELECT k, report -> k FROM unnest('{policy,users_processed,users_deleted,users_failed,stop_reason,total_records_deleted,fatal_error,sqlstate,hint}'::text[]) k
+    SELECT k, report -> k FROM unnest('{policy,users_processed,users_deleted,users_failed,stop_reason,total_records_deleted,policies_failed,fatal_error,sqlstate,hint}'::text[]) k
     WHERE report ? k $$;
 
 -- the audit table comes first; the hint makes it
@@ -36,6 +36,9 @@ SELECT add_deletion_policy('u', 'users', key_columns => '{nothing}');  -- fails
 SELECT add_deletion_policy('u', 'users', due_column => 'nothing');  -- fails
 SELECT add_deletion_policy('u', 'users', due_column => 'email');  -- fails
 SELECT add_deletion_policy('u', 'users', done_column => 'nothing');  -- fails
+ALTER TABLE users ADD gone boolean NOT NULL DEFAULT false;
+SELECT add_deletion_policy('u', 'users', done_column => 'gone');  -- fails
+ALTER TABLE users DROP gone;
 SELECT add_deletion_policy('u', 'users', grace => '-1 day');  -- fails
 SELECT add_deletion_policy('u', 'users', overdue_after => '-1 day');  -- fails
 SELECT add_deletion_policy('u', 'users', time_zone => 'Middle/Earth');  -- fails
@@ -106,7 +109,7 @@ SELECT alter_deletion_policy('users', enabled => true);
 BEGIN;
 ALTER TABLE members RENAME person TO human;
 INSERT INTO users VALUES (1, 'a', 1, '2020-01-01');
-SELECT told.* FROM told(process_scheduled_deletions()) WHERE key IN ('users_deleted', 'total_records_deleted');
+SELECT told.* FROM told(process_scheduled_deletions()) WHERE key IN ('users_deleted', 'total_records_deleted', 'policies_failed');
 SELECT told.* FROM told(process_scheduled_deletions() #> '{policies,members}');
 SELECT id FROM users;
 SAVEPOINT s;

@@ -11,7 +11,7 @@ CREATE FUNCTION plan() RETURNS TABLE ("position" int, step_table regclass, colum
 LANGUAGE sql AS $$ SELECT "position", step_table, columns, action, source, via, match, reason FROM deletion_plan('users') $$;
 CREATE FUNCTION run() RETURNS TABLE (key text, value jsonb) LANGUAGE sql AS $$
     SELECT k, r -> k FROM process_scheduled_deletions() r,
-        unnest('{users_deleted,users_failed,total_records_deleted,errors}'::text[]) k $$;
+        unnest('{users_deleted,users_failed,total_records_deleted,set_null_records,retained_records,errors}'::text[]) k WHERE r ? k $$;
 SELECT add_deletion_policy('users', 'users');
 -- accounts 1 and 2 are due, 3 is not
 CREATE PROCEDURE due() LANGUAGE sql AS $$
@@ -233,6 +233,18 @@ SELECT add_deletion_step('users', 'trail', '{user_id}');  -- fails
 SELECT add_deletion_step('pairs', 'u', '{a,b,a,c}', action => 'set null');  -- fails
 SELECT add_deletion_step('users', 't', '{user_id}', action => 'set null', after_account => true);  -- fails
 SELECT add_deletion_step('users', 't', '{user_id}', via => 'v');  -- fails
+CREATE TABLE bills (id int PRIMARY KEY, user_id int, draft_of int REFERENCES t ON DELETE CASCADE);
+SELECT add_deletion_step('users', 'bills', '{user_id}', action => 'keep', reason => 'tax law');  -- fails
+ALTER TABLE bills DROP draft_of;
+SELECT add_deletion_step('users', 'bills', '{user_id}', action => 'keep', reason => 'tax law');
+SELECT add_deletion_step('users', 'bills', '{user_id}');  -- fails
+SELECT add_deletion_step('users', 'bills', '{user_id}', action => 'set null');  -- fails
+SELECT remove_deletion_step('users', 'bills');
+SELECT add_deletion_step('users', 'bills', '{user_id}', action => 'keep', reason => 'tax law', match => '{"id": 1}');
+SELECT add_deletion_step('users', 'bills', '{user_id}', match => '{"id": 2}');
+SET client_min_messages = notice;
+SELECT remove_deletion_step('users', 'bills');
+SET client_min_messages = warning;
 SELECT add_deletion_step('users', 'users', '{id}');  -- fails
 SELECT add_deletion_step('users', 't', '{user_id}', after_account => true);  -- fails
 SELECT add_deletion_step('users', 't', '{user_id,id}');

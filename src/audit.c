@@ -310,8 +310,10 @@ require_type(Relation rel, Form_pg_attribute column, Oid type)
 						sd_table_name(RelationGetRelid(rel)),
 						format_type_be(column->atttypid),
 						format_type_be(type)),
-				 errhint("Change the column's type to %s.",
-						 format_type_be(type))));
+				 errhint("Change the column's type to %s%s.",
+						 format_type_be(type),
+						 type != TEXTOID && type != JSONBOID && type != TIMESTAMPTZOID ?
+						 ", or to text" : "")));
 }
 
 /* Other columns fill themselves */

@@ -138,6 +138,12 @@ run_in_turn(Run *run)
 	run->fatal_failure = sd_fatal_failure(error);
 	if (run->fatal_failure->kind == SD_RUN_FAILURE)
 		ReThrowError(error);
+	ereport(WARNING,
+			(errcode(run->fatal_failure->sqlstate),
+			 errmsg("deletion policy \"%s\" cannot run: %s",
+					run->policy->name, run->fatal_failure->message),
+			 run->fatal_failure->hint != NULL ?
+			 errhint("%s", run->fatal_failure->hint) : 0));
 	return error;
 }
 

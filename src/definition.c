@@ -26,6 +26,8 @@ static List *referring_columns(DeletionPolicy *policy, Relation account_table,
 static void refuse_unsettable(DeletionPlan *plan, PlanStep *step, Relation rel,
 							  List *columns);
 static bool is_set_to_null(PlanStep *step, const char *column);
+static void refuse_contradiction(DeletionPlan *plan, PlanLink *link);
+static bool has_same_columns(PlanLink *link, PlanLink *other);
 
 /* Link a step of the policy to the step on whose table it hangs */
 void
@@ -167,7 +169,7 @@ refuse_unsettable(DeletionPlan *plan, PlanStep *step, Relation rel,
 					 is_not_null ? errdetail("It is NOT NULL.") :
 					 is_generated ? errdetail("It is a generated column.") :
 					 errdetail("Rows that are found by it and another column would not be found any more."),
-					 errhint("Change the column, or use another action.")));
+					 errhint("Change the column, use another action, or let a foreign key do it with ON DELETE SET NULL and the columns to be set.")));
 	}
 }
 
@@ -191,6 +193,86 @@ is_set_to_null(PlanStep *step, const char *column)
 	return false;
 }
 
+/*
+ * What the policy says of rows must not be contradicted: neither by another step
+ * over the same columns, nor, if it keeps them, by anything that deletes from the
+ * same table.  Steps that match values may be about other rows.
+ */
+void
+sd_refuse_contradictions(DeletionPlan *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+	{
+		ListCell   *cell;
+
+		foreach(cell, ((PlanStep *) lfirst(lc))->links)
+		{
+			PlanLink   *link = lfirst(cell);
+
+			if (link->definition != NULL)
+				refuse_contradiction(plan, link);
+		}
+	}
+}
+
+/* The same, of one link that the policy defines */
+static void
+refuse_contradiction(DeletionPlan *plan, PlanLink *link)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+		ListCell   *cell;
+
+		if (step->table != link->step->table || step == link->step)
+			continue;
+		foreach(cell, step->links)
+		{
+			PlanLink   *other = lfirst(cell);
+
+			if (other->definition != NULL && other->definition->match != NULL &&
+				link->definition->match != NULL)
+				continue;
+			if (link->step->action == SD_KEEP && step->action == SD_DELETE)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("rows of step table \"%s\" of deletion policy \"%s\" cannot be kept",
+								step->table_name, plan->policy->name),
+						 OidIsValid(other->constraint) ?
+						 errdetail("Foreign key \"%s\" may delete them with rows of table \"%s\".",
+								   get_constraint_name(other->constraint),
+								   other->key->step->table_name) :
+						 errdetail("Another step deletes from the table."),
+						 errhint("Add a step for the columns of that key with the action 'set null', or take the other step out.")));
+			if (other->definition != NULL && has_same_columns(link, other))
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("step table \"%s\" of deletion policy \"%s\" has two steps over the same columns",
+								step->table_name, plan->policy->name),
+						 errdetail("They differ in their action."),
+						 errhint("Take them out with remove_deletion_step(), and add one.")));
+		}
+	}
+}
+
+/* Do two links lead by the same columns to the same key? */
+static bool
+has_same_columns(PlanLink *link, PlanLink *other)
+{
+	if (link->key != other->key || link->ncolumns != other->ncolumns)
+		return false;
+	for (int i = 0; i < link->ncolumns; i++)
+	{
+		if (strcmp(link->names[i], other->names[i]) != 0)
+			return false;
+	}
+	return true;
+}
+
 /* A step of the policy must hang on something that is deleted */
 void
 sd_refuse_lost_steps(DeletionPolicy *policy)
@@ -211,7 +293,7 @@ sd_refuse_lost_steps(DeletionPolicy *policy)
 							definition->via_name),
 					 errhint("Add a step for that table first, or call remove_deletion_step(%s, %s).",
 							 quote_literal_cstr(policy->name),
-							 quote_literal_cstr(sd_table_name(definition->table)))));
+							 quote_literal_cstr(sd_qualified_name(definition->table)))));
 	}
 }
 

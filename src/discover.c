@@ -95,6 +95,7 @@ sd_discover(DeletionPlan *plan)
 		walk(plan, step);
 
 	sd_refuse_lost_steps(policy);
+	sd_refuse_contradictions(plan);
 	find_deleted_tables(plan);
 	sd_find_rows_to_lock(plan);
 	sd_find_askable_links(plan);

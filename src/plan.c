@@ -26,6 +26,7 @@
 #include "scheduled_deletion.h"
 
 static void resolve_account_table(DeletionPlan *plan, Relation rel);
+static void check_done_column(DeletionPlan *plan, Relation rel);
 static Oid	due_type(DeletionPlan *plan, Relation rel);
 static TupleDesc key_tupdesc(PlanKey *key);
 static Timestamp local_cutoff(Timestamp now, Interval *grace);
@@ -107,11 +108,26 @@ resolve_account_table(DeletionPlan *plan, Relation rel)
 
 	plan->due_type = due_type(plan, rel);
 	if (policy->done_column != NULL)
-		(void) sd_column(policy, rel, "account table", policy->done_column,
-						 "done_column");
+		check_done_column(plan, rel);
 	foreach(lc, policy->audit_details)
 		(void) sd_column(policy, rel, "account table", lfirst(lc),
 						 "audit_details");
+}
+
+/* A done column that is never null would leave all accounts alone for ever */
+static void
+check_done_column(DeletionPlan *plan, Relation rel)
+{
+	char	   *name = plan->policy->done_column;
+
+	(void) sd_column(plan->policy, rel, "account table", name, "done_column");
+	if (sd_is_not_null(plan->account->table, name))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				 errmsg("done column \"%s\" of account table \"%s\" is NOT NULL",
+						name, plan->account->table_name),
+				 errdetail("Only accounts in which it is null are deleted; of a boolean, false is not null, either."),
+				 errhint("Use a column that tells the time at which an account was finished, or none.")));
 }
 
 /* The type of the due column, a domain's base type */

@@ -24,8 +24,11 @@ static JsonbValue *put_reports(JsonbParseState **state, Call *call);
 static void put_record_sums(JsonbParseState **state, Call *call);
 static List *deleting_steps(Run *run);
 static void put_errors(JsonbParseState **state, Call *call, int64 nfailed);
-static void put_records(JsonbParseState **state, Run *run, Account *account,
-						const char *key, StepAction action);
+static void put_rows_that_stay(JsonbParseState **state, Run *run,
+							   int64 *rows_by_step);
+static void put_records(JsonbParseState **state, Run *run,
+						int64 *rows_by_step, const char *key,
+						StepAction action);
 static void put_error(JsonbParseState **state, RunError *error);
 static void begin_object(JsonbParseState **state);
 static JsonbValue *end_object(JsonbParseState **state);
@@ -91,6 +94,7 @@ put_report(JsonbParseState **state, Run *run)
 			put_int(state, step->table_name, run->rows[step->number]);
 	}
 	end_object(state);
+	put_rows_that_stay(state, run, run->rows);
 
 	put_key(state, "errors");
 	begin_array(state);
@@ -116,6 +120,7 @@ static JsonbValue *
 put_reports(JsonbParseState **state, Call *call)
 {
 	Run			sum = {0};
+	int			nfailed = 0;	/* policies */
 	const char *stop_reason = "drained";
 	ListCell   *lc;
 
@@ -124,7 +129,10 @@ put_reports(JsonbParseState **state, Call *call)
 		Run		   *run = lfirst(lc);
 
 		if (run->fatal_failure != NULL)
+		{
+			nfailed++;
 			continue;
+		}
 		sum.deleted += run->deleted;
 		sum.failed += run->failed;
 		sum.skipped += run->skipped;
@@ -147,6 +155,7 @@ put_reports(JsonbParseState **state, Call *call)
 	put_int(state, "users_waiting", 0);
 	put_bool(state, "fk_checks_elided", false);
 	put_text(state, "stop_reason", stop_reason);
+	put_int(state, "policies_failed", nfailed);
 
 	put_key(state, "policies");
 	begin_object(state);
@@ -258,10 +267,8 @@ sd_audit_details(Run *run, Account *account)
 	begin_object(&state);
 	put_time(&state, "deletion_scheduled_at", account->due, run->plan->due_type);
 
-	put_records(&state, run, account, "deleted_records", SD_DELETE);
-	put_records(&state, run, account, "set_null_records", SD_SET_NULL);
-	put_records(&state, run, account, "set_default_records", SD_SET_DEFAULT);
-	put_records(&state, run, account, "retained_records", SD_KEEP);
+	put_records(&state, run, account->rows, "deleted_records", SD_DELETE);
+	put_rows_that_stay(&state, run, account->rows);
 
 	if (columns != NIL)
 	{
@@ -278,9 +285,18 @@ sd_audit_details(Run *run, Account *account)
 	return JsonbValueToJsonb(end_object(&state));
 }
 
-/* An account's rows by table, of the steps that do that to rows, if it has any */
+/* Rows by table that were not deleted, and what was done to them */
 static void
-put_records(JsonbParseState **state, Run *run, Account *account,
+put_rows_that_stay(JsonbParseState **state, Run *run, int64 *rows_by_step)
+{
+	put_records(state, run, rows_by_step, "set_null_records", SD_SET_NULL);
+	put_records(state, run, rows_by_step, "set_default_records", SD_SET_DEFAULT);
+	put_records(state, run, rows_by_step, "retained_records", SD_KEEP);
+}
+
+/* Rows by table, of the steps that do that to rows, if there are any */
+static void
+put_records(JsonbParseState **state, Run *run, int64 *rows_by_step,
 			const char *key, StepAction action)
 {
 	bool		is_begun = false;
@@ -289,7 +305,7 @@ put_records(JsonbParseState **state, Run *run, Account *account,
 	foreach(lc, run->plan->steps)
 	{
 		PlanStep   *step = lfirst(lc);
-		int64		rows = account->rows[step->number];
+		int64		rows = rows_by_step[step->number];
 
 		if (step->action != action || rows == 0)
 			continue;

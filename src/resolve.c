@@ -129,10 +129,11 @@ sd_column(DeletionPolicy *policy, Relation rel, const char *role,
 			 errmsg("column \"%s\" of %s \"%s\" of deletion policy \"%s\" does not exist",
 					column, role, table_name, policy->name),
 			 strcmp(role, "step table") == 0 ?
-			 errhint("If it was renamed: SELECT %s.remove_deletion_step(%s, %s); then add the step again with the new name in %s.",
-					 schema, name, quote_literal_cstr(table_name), argument) :
-			 errhint("If it was renamed: SELECT %s.alter_deletion_policy(%s, %s => %s);",
-					 schema, name, argument,
+			 errhint("Name a column that is there as %s. If it was renamed since, SELECT %s.remove_deletion_step(%s, %s); takes out all steps of that table, to be added again.",
+					 argument, schema, name,
+					 quote_literal_cstr(sd_qualified_name(RelationGetRelid(rel)))) :
+			 errhint("Name a column that is there as %s. If it was renamed since: SELECT %s.alter_deletion_policy(%s, %s => %s); with all that has changed in one call.",
+					 argument, schema, name, argument,
 					 strcmp(argument, "key_columns") == 0 ||
 					 strcmp(argument, "audit_details") == 0 ? "'{...}'" : "'...'")));
 	pg_unreachable();

@@ -208,10 +208,16 @@ add_deletion_step(PG_FUNCTION_ARGS)
 Datum
 remove_deletion_step(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(remove_from(fcinfo, "deletion_step",
-							   "policy OPERATOR(pg_catalog.=) $1"
-							   " AND step_table::pg_catalog.oid"
-							   " OPERATOR(pg_catalog.=) $2") > 0);
+	uint64		nsteps = remove_from(fcinfo, "deletion_step",
+									 "policy OPERATOR(pg_catalog.=) $1"
+									 " AND step_table::pg_catalog.oid"
+									 " OPERATOR(pg_catalog.=) $2");
+
+	if (nsteps > 1)
+		ereport(NOTICE,
+				(errmsg("the policy had " UINT64_FORMAT " steps on that table",
+						nsteps)));
+	PG_RETURN_BOOL(nsteps > 0);
 }
 
 /*

@@ -558,6 +558,7 @@ extern void sd_add_defined_links(DeletionPlan *plan, PlanStep *target,
 extern void sd_refuse_deleting_step(DeletionPlan *plan,
 									DeletionStep *definition);
 extern void sd_refuse_lost_steps(DeletionPolicy *policy);
+extern void sd_refuse_contradictions(DeletionPlan *plan);
 
 /* step.c */
 extern PlanStep *sd_plan_step(DeletionPlan *plan, Relation rel,
