@@ -58,6 +58,13 @@ CREATE TABLE expected AS SELECT id FROM users WHERE day + interval '1 year 1 mon
 SELECT cardinality(deleted('day', '1 year 1 month 3 days', 'UTC')) = (SELECT count(*) FROM expected) AS as_many;
 SELECT count(*) FROM users JOIN expected USING (id);
 TRUNCATE users, expected;
+-- (the last days of January are due on the same day as its 28th)
+SELECT '1 month ' || (now() AT TIME ZONE 'UTC')::date - (make_date(extract(year FROM now())::int - 1, 3, 1) - 1) || ' days' AS grace \gset
+INSERT INTO users (id, day) SELECT d, make_date(extract(year FROM now())::int - 1, 1, d) FROM generate_series(20, 31) d;
+INSERT INTO expected SELECT id FROM users WHERE day + :'grace'::interval <= now() AT TIME ZONE 'UTC';
+SELECT count(*) FROM expected;
+SELECT cardinality(deleted('day', :'grace', 'UTC')) = (SELECT count(*) FROM expected) AS as_many;
+TRUNCATE users, expected;
 INSERT INTO users (id, zoned) SELECT h::text, now() - interval '2 months' + h * interval '1 hour' FROM generate_series(-200, 200) h WHERE h <> 0;
 INSERT INTO expected SELECT id FROM users WHERE ((zoned AT TIME ZONE 'UTC') + interval '2 months') AT TIME ZONE 'UTC' <= now();
 SELECT cardinality(deleted('zoned', '2 months', 'UTC')) = (SELECT count(*) FROM expected) AS as_many;
