@@ -33,6 +33,12 @@ INSERT INTO users VALUES (3, '2020-01-01', NULL), (4, '2020-01-02', 3), (5, '202
 UPDATE users SET invited_by = 7 WHERE id = 8;
 UPDATE users SET invited_by = 6 WHERE id = 7;
 SELECT * FROM run();
+-- unless a step sets the column to null
+BEGIN;
+SELECT add_deletion_step('users', 'users', '{invited_by}', action => 'set null');
+SELECT * FROM run();
+SELECT * FROM users ORDER BY id;
+ROLLBACK;
 ALTER TABLE users DROP invited_by, ADD invited_by int REFERENCES users ON DELETE SET NULL;
 UPDATE users SET invited_by = 7 WHERE id = 8;
 UPDATE users SET invited_by = 6 WHERE id = 7;

@@ -147,8 +147,9 @@ find_equal_key(PlanStep *step, List *names, Oid opfamily, Oid member, Oid cast)
 }
 
 /*
- * Let the primary key be the first key of a step: that tells its rows apart.
- * Not where children that inherit may have the same values.
+ * Let the primary key be the first key of a step, so that each of its rows is
+ * known when it is deleted.  Not where children that inherit may have the same
+ * values.
  */
 static void
 add_primary_key(PlanStep *step)
