@@ -434,12 +434,12 @@ sd_insert_policy(Oid schema, PolicyRow *row)
 
 /*
  * Change a policy, null being what it was, and no name that it has no done
- * column; false if there is none of that name.
+ * column.
  */
-bool
+void
 sd_update_policy(Oid schema, PolicyRow *row)
 {
-	return sd_execute_as_owner(schema,
+	(void) sd_execute_as_owner(schema,
 							   psprintf("UPDATE %s SET"
 										" account_table = coalesce($2, account_table),"
 										" account_table_name = coalesce($3, account_table_name),"
@@ -459,7 +459,7 @@ sd_update_policy(Oid schema, PolicyRow *row)
 										" WHERE policy OPERATOR(pg_catalog.=) $1",
 										sd_own_table(schema, "deletion_policy")),
 							   SPI_OK_UPDATE, lengthof(policy_types),
-							   policy_types, row->values, row->nulls) > 0;
+							   policy_types, row->values, row->nulls);
 }
 
 /* Write a step, as the last one of its policy; null is the default */

@@ -70,7 +70,7 @@ sd_alter_policy(Oid schema, PolicyRow *row)
 	/* the policy must be there */
 	(void) sd_load_policies(schema,
 							TextDatumGetCString(row->values[SD_POLICY]), true);
-	(void) sd_update_policy(schema, row);
+	sd_update_policy(schema, row);
 	validate(schema, row->values[SD_POLICY], "changed");
 }
 

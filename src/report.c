@@ -86,12 +86,11 @@ put_report(JsonbParseState **state, Run *run)
 
 	put_key(state, "total_records_deleted");
 	begin_object(state);
-	foreach(lc, run->plan->steps)
+	foreach(lc, deleting_steps(run))
 	{
 		PlanStep   *step = lfirst(lc);
 
-		if (step->action == SD_DELETE)
-			put_int(state, step->table_name, run->rows[step->number]);
+		put_int(state, step->table_name, run->rows[step->number]);
 	}
 	end_object(state);
 	put_rows_that_stay(state, run, run->rows);

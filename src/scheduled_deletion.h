@@ -580,7 +580,7 @@ extern List *sd_load_policies(Oid schema, const char *name, bool all);
 extern void sd_set_column(PolicyRow *row, int column, Datum value);
 extern void sd_set_table(PolicyRow *row, int column, Oid table);
 extern bool sd_insert_policy(Oid schema, PolicyRow *row);
-extern bool sd_update_policy(Oid schema, PolicyRow *row);
+extern void sd_update_policy(Oid schema, PolicyRow *row);
 extern void sd_insert_step(Oid schema, PolicyRow *row);
 
 /* link.c */
