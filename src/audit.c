@@ -44,7 +44,7 @@ static const struct
 {
 	const char *name;
 	bool		is_required;	/* else the policy may say that there is none */
-	const char *value;			/* of the INSERT; %d is a parameter */
+	const char *value;			/* that the INSERT selects */
 }			audit_columns[NAUDIT_COLUMNS] =
 
 {
@@ -58,11 +58,11 @@ static const struct
 static void find_columns(DeletionPlan *plan, Relation rel,
 						 Form_pg_attribute *columns);
 static char *column_name(DeletionPolicy *policy, AuditColumn column);
-static Form_pg_attribute find_column(Relation rel, const char *name);
 static char *suggest_columns(DeletionPlan *plan, Relation rel);
 static Form_pg_attribute guess_column(Relation rel, const char *name);
 static char *bare_letters(const char *name);
 static void check_unknown_names(DeletionPolicy *policy);
+static bool is_audit_column(JsonbValue *string);
 static void check_types(DeletionPlan *plan, Relation rel,
 						Form_pg_attribute *columns);
 static void require_type(Relation rel, Form_pg_attribute column, Oid type);
@@ -103,7 +103,7 @@ find_columns(DeletionPlan *plan, Relation rel, Form_pg_attribute *columns)
 	{
 		char	   *name = column_name(plan->policy, i);
 
-		columns[i] = name == NULL ? NULL : find_column(rel, name);
+		columns[i] = name == NULL ? NULL : sd_find_column(rel, name);
 		if (columns[i] == NULL && (name != NULL || audit_columns[i].is_required))
 			missing = lappend(missing, name != NULL ? name :
 							  pstrdup(audit_columns[i].name));
@@ -139,22 +139,6 @@ column_name(DeletionPolicy *policy, AuditColumn column)
 	return NULL;
 }
 
-/* The column of that name, or NULL */
-static Form_pg_attribute
-find_column(Relation rel, const char *name)
-{
-	TupleDesc	tupdesc = RelationGetDescr(rel);
-
-	for (int i = 0; i < tupdesc->natts; i++)
-	{
-		Form_pg_attribute attr = TupleDescAttr(tupdesc, i);
-
-		if (!attr->attisdropped && namestrcmp(&attr->attname, name) == 0)
-			return attr;
-	}
-	return NULL;
-}
-
 /* The audit_columns for the columns that there are, as far as can be guessed */
 static char *
 suggest_columns(DeletionPlan *plan, Relation rel)
@@ -166,7 +150,7 @@ suggest_columns(DeletionPlan *plan, Relation rel)
 	for (int i = 0; i < NAUDIT_COLUMNS; i++)
 	{
 		char	   *name = column_name(plan->policy, i);
-		Form_pg_attribute column = name != NULL ? find_column(rel, name) : NULL;
+		Form_pg_attribute column = name != NULL ? sd_find_column(rel, name) : NULL;
 
 		if (column == NULL)
 			column = guess_column(rel, audit_columns[i].name);
@@ -220,35 +204,23 @@ bare_letters(const char *name)
 static void
 check_unknown_names(DeletionPolicy *policy)
 {
+	Jsonb	   *names = policy->audit_columns;
 	JsonbIterator *it;
 	JsonbValue	value;
 	JsonbIteratorToken token;
-	bool		is_known = false;
+	bool		is_known;
 
-	if (policy->audit_columns == NULL)
+	if (names == NULL)
 		return;
-	if (!JB_ROOT_IS_OBJECT(policy->audit_columns))
-		is_known = false;
-	else
+
+	is_known = JB_ROOT_IS_OBJECT(names);
+	it = JsonbIteratorInit(&names->root);
+	while (is_known && (token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
-		is_known = true;
-		it = JsonbIteratorInit(&policy->audit_columns->root);
-		while (is_known && (token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-		{
-			if (token == WJB_KEY)
-			{
-				is_known = false;
-				for (int i = 0; i < NAUDIT_COLUMNS; i++)
-				{
-					if (strlen(audit_columns[i].name) == value.val.string.len &&
-						strncmp(audit_columns[i].name, value.val.string.val,
-								value.val.string.len) == 0)
-						is_known = true;
-				}
-			}
-			else if (token == WJB_VALUE)
-				is_known = value.type == jbvString || value.type == jbvNull;
-		}
+		if (token == WJB_KEY)
+			is_known = is_audit_column(&value);
+		else if (token == WJB_VALUE)
+			is_known = value.type == jbvString || value.type == jbvNull;
 	}
 	if (!is_known)
 		ereport(ERROR,
@@ -256,6 +228,21 @@ check_unknown_names(DeletionPolicy *policy)
 				 errmsg("audit_columns of deletion policy \"%s\" must give names to columns of the audit table",
 						policy->name),
 				 errhint("Use an object with any of the keys user_id, action, details, performed_by and created_at.")));
+}
+
+/* Is a string what we call one of the columns? */
+static bool
+is_audit_column(JsonbValue *string)
+{
+	for (int i = 0; i < NAUDIT_COLUMNS; i++)
+	{
+		const char *name = audit_columns[i].name;
+
+		if (strlen(name) == string->val.string.len &&
+			strncmp(name, string->val.string.val, string->val.string.len) == 0)
+			return true;
+	}
+	return false;
 }
 
 /*

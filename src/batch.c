@@ -125,9 +125,9 @@ sd_pick_accounts(Run *run, PlanStatement *pick, Datum *values,
  *
  * Returns true if there was no error.  Then each account is DELETED (if "keep"
  * is set; else PENDING still) or, by what a query said of it, SKIPPED, GONE or
- * FAILED; only not FAILED by a key that stops it, if this was a trial.  Returns false, with nothing deleted, if there was an error that may
- * be any of the pending accounts' or not theirs at all.  An error that is the
- * run's is thrown.
+ * FAILED; only not FAILED by a key that stops it, if this was a trial.  Returns
+ * false, with nothing deleted, if there was an error that may be any of the
+ * pending accounts' or not theirs at all.  An error that is the run's is thrown.
  */
 bool
 sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,

@@ -102,8 +102,6 @@ PlanKey *
 sd_find_key(PlanStep *step, Relation rel, List *names, Oid index, Oid member,
 			Oid cast)
 {
-	Form_pg_attribute first = NULL;
-	TupleDesc	tupdesc = RelationGetDescr(rel);
 	Oid			opfamily;
 	Oid			opcintype;
 	PlanKey    *key;
@@ -111,13 +109,8 @@ sd_find_key(PlanStep *step, Relation rel, List *names, Oid index, Oid member,
 	if (step->keys == NIL)
 		add_primary_key(step);
 
-	for (int i = 0; i < tupdesc->natts; i++)
-	{
-		if (namestrcmp(&TupleDescAttr(tupdesc, i)->attname,
-					   linitial(names)) == 0)
-			first = TupleDescAttr(tupdesc, i);
-	}
-	operator_class(first, index, &opfamily, &opcintype);
+	operator_class(sd_find_column(rel, linitial(names)), index, &opfamily,
+				   &opcintype);
 	key = find_equal_key(step, names, opfamily, member, cast);
 	if (key == NULL)
 		key = make_key(step, rel, names, index, member, cast);
@@ -173,9 +166,7 @@ have_array_types(Relation rel, List *names)
 
 	foreach(lc, names)
 	{
-		Oid			type = get_atttype(RelationGetRelid(rel),
-									   get_attnum(RelationGetRelid(rel),
-												  lfirst(lc)));
+		Oid			type = sd_find_column(rel, lfirst(lc))->atttypid;
 
 		if (!OidIsValid(get_array_type(getBaseType(type))))
 			return false;
@@ -228,8 +219,7 @@ make_key(PlanStep *step, Relation rel, List *names, Oid index, Oid member,
 	foreach(lc, names)
 	{
 		KeyColumn  *column = &key->columns[key->ncolumns++];
-		AttrNumber	attnum = get_attnum(RelationGetRelid(rel), lfirst(lc));
-		Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(rel), attnum - 1);
+		Form_pg_attribute attr = sd_find_column(rel, lfirst(lc));
 		Oid			base_type = getBaseType(attr->atttypid);
 
 		operator_class(attr, index, &column->opfamily, &column->opcintype);

@@ -20,6 +20,7 @@
 #include "scheduled_deletion.h"
 
 static JsonbValue *put_report(JsonbParseState **state, Run *run);
+static void put_outcome(JsonbParseState **state, Run *run, const char *policy);
 static JsonbValue *put_reports(JsonbParseState **state, Call *call);
 static void put_record_sums(JsonbParseState **state, Call *call);
 static List *deleting_steps(Run *run);
@@ -102,8 +103,16 @@ put_report(JsonbParseState **state, Run *run)
 	end_array(state);
 	put_bool(state, "errors_truncated", run->failed > list_length(run->errors));
 
+	put_outcome(state, run, run->policy->name);
+	return end_object(state);
+}
+
+/* Which run it was and how it ended; policy is NULL for several */
+static void
+put_outcome(JsonbParseState **state, Run *run, const char *policy)
+{
 	put_int(state, "run_id", run->run_id);
-	put_text(state, "policy", run->policy->name);
+	put_text(state, "policy", policy);
 	put_bool(state, "dry_run", run->dry_run);
 	put_int(state, "users_failed", run->failed);
 	put_int(state, "users_skipped", run->skipped);
@@ -111,16 +120,14 @@ put_report(JsonbParseState **state, Run *run)
 	put_int(state, "users_waiting", 0);
 	put_bool(state, "fk_checks_elided", false);
 	put_text(state, "stop_reason", run->stop_reason);
-	return end_object(state);
 }
 
 /* The sums of several policies, and the report of each */
 static JsonbValue *
 put_reports(JsonbParseState **state, Call *call)
 {
-	Run			sum = {0};
+	Run			sum = {.stop_reason = "drained"};
 	int			nfailed = 0;	/* policies */
-	const char *stop_reason = "drained";
 	ListCell   *lc;
 
 	foreach(lc, call->runs)
@@ -136,8 +143,11 @@ put_reports(JsonbParseState **state, Call *call)
 		sum.failed += run->failed;
 		sum.skipped += run->skipped;
 		if (strcmp(run->stop_reason, "drained") != 0)
-			stop_reason = run->stop_reason;
+			sum.stop_reason = run->stop_reason;
 	}
+
+	sum.run_id = call->run_id;
+	sum.dry_run = call->dry_run;
 
 	begin_object(state);
 	put_times(state, call->started_at, call->completed_at);
@@ -145,15 +155,7 @@ put_reports(JsonbParseState **state, Call *call)
 	put_int(state, "users_deleted", sum.deleted);
 	put_record_sums(state, call);
 	put_errors(state, call, sum.failed);
-	put_int(state, "run_id", call->run_id);
-	put_null(state, "policy");
-	put_bool(state, "dry_run", call->dry_run);
-	put_int(state, "users_failed", sum.failed);
-	put_int(state, "users_skipped", sum.skipped);
-	put_int(state, "users_held", 0);
-	put_int(state, "users_waiting", 0);
-	put_bool(state, "fk_checks_elided", false);
-	put_text(state, "stop_reason", stop_reason);
+	put_outcome(state, &sum, NULL);
 	put_int(state, "policies_failed", nfailed);
 
 	put_key(state, "policies");
@@ -173,7 +175,7 @@ put_reports(JsonbParseState **state, Call *call)
 static void
 put_record_sums(JsonbParseState **state, Call *call)
 {
-	List	   *tables = NIL;	/* PlanStep *, one for each table */
+	List	   *tables = NIL;	/* PlanStep *, the first of a table counts */
 	ListCell   *lc;
 
 	foreach(lc, call->runs)

@@ -103,26 +103,37 @@ sd_open_table(DeletionPolicy *policy, const char *role, Oid table,
 	return rel;
 }
 
-/*
- * The column of that name, which belongs to the relcache entry.  "argument" is
- * that of the function by which the policy, or its step, was given the name.
- */
+/* The column of that name, which belongs to the relcache entry, or NULL */
 Form_pg_attribute
-sd_column(DeletionPolicy *policy, Relation rel, const char *role,
-		  const char *column, const char *argument)
+sd_find_column(Relation rel, const char *name)
 {
 	TupleDesc	tupdesc = RelationGetDescr(rel);
-	const char *schema = quote_identifier(get_namespace_name(policy->schema));
-	const char *name = quote_literal_cstr(policy->name);
-	char	   *table_name = sd_table_name(RelationGetRelid(rel));
 
 	for (int i = 0; i < tupdesc->natts; i++)
 	{
 		Form_pg_attribute attr = TupleDescAttr(tupdesc, i);
 
-		if (!attr->attisdropped && namestrcmp(&attr->attname, column) == 0)
+		if (!attr->attisdropped && namestrcmp(&attr->attname, name) == 0)
 			return attr;
 	}
+	return NULL;
+}
+
+/*
+ * The column of that name, or an error.  "argument" is that of the function by
+ * which the policy, or its step, was given the name.
+ */
+Form_pg_attribute
+sd_column(DeletionPolicy *policy, Relation rel, const char *role,
+		  const char *column, const char *argument)
+{
+	Form_pg_attribute attr = sd_find_column(rel, column);
+	const char *schema = quote_identifier(get_namespace_name(policy->schema));
+	const char *name = quote_literal_cstr(policy->name);
+	char	   *table_name = sd_table_name(RelationGetRelid(rel));
+
+	if (attr != NULL)
+		return attr;
 
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_COLUMN),

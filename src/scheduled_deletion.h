@@ -599,6 +599,7 @@ extern Oid	sd_find_table(const char *name);
 extern Relation sd_open_table(DeletionPolicy *policy, const char *role,
 							  Oid table, const char *table_name,
 							  LOCKMODE lockmode);
+extern Form_pg_attribute sd_find_column(Relation rel, const char *name);
 extern Form_pg_attribute sd_column(DeletionPolicy *policy, Relation rel,
 								   const char *role, const char *column,
 								   const char *argument);

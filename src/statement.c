@@ -60,6 +60,7 @@ static List *append_delete(DeletionPlan *plan, PlanStatement *statement,
 static void append_union(PlanStatement *statement, List *types);
 static void append_goes(DeletionPlan *plan, PlanStatement *statement,
 						PlanStep *step);
+static void append_links(PlanStatement *statement, List *links);
 static void append_link(PlanStatement *statement, PlanLink *link);
 static void append_row_of_key(PlanStatement *statement, PlanLink *link);
 static List *matches(PlanLink *link);
@@ -420,14 +421,7 @@ append_delete(DeletionPlan *plan, PlanStatement *statement, DeletePart *part,
 	if (part->step == plan->account)
 		append_goes(plan, statement, part->step);
 	else
-	{
-		foreach(lc, part->links)
-		{
-			if (foreach_current_index(lc) > 0)
-				appendStringInfoString(&statement->query, " OR ");
-			append_link(statement, lfirst(lc));
-		}
-	}
+		append_links(statement, part->links);
 
 	foreach(lc, part->links)
 	{
@@ -493,16 +487,23 @@ append_union(PlanStatement *statement, List *types)
 static void
 append_goes(DeletionPlan *plan, PlanStatement *statement, PlanStep *step)
 {
-	ListCell   *lc;
-
 	if (step == plan->account)
 	{
 		append_link(statement, plan->self);
 		appendStringInfoString(&statement->query, " AND ");
 		append_due(plan, statement);
-		return;
 	}
-	foreach(lc, step->links)
+	else
+		append_links(statement, step->links);
+}
+
+/* The condition that any of the links leads to an account */
+static void
+append_links(PlanStatement *statement, List *links)
+{
+	ListCell   *lc;
+
+	foreach(lc, links)
 	{
 		if (foreach_current_index(lc) > 0)
 			appendStringInfoString(&statement->query, " OR ");
