@@ -16,6 +16,7 @@ OBJS = \
 	src/definition.o \
 	src/describe.o \
 	src/discover.o \
+	src/estimate.o \
 	src/execute.o \
 	src/failure.o \
 	src/key.o \

@@ -8,6 +8,7 @@
  *
  *	register.c	what the operator decides: policies and steps
  *	describe.c	what deletion_plan() shows
+ *	estimate.c	how many rows that are, by the planner's statistics
  *	call.c		one call: the policies that it names, each in its turn
  *	run.c		pick due accounts, batch by batch, until none is left
  *	search.c	delete a batch; find the accounts that fail

@@ -44,6 +44,9 @@
 #undef TEXTDOMAIN
 #define TEXTDOMAIN PG_TEXTDOMAIN("scheduled_deletion")
 
+/* unknown, of a number of rows or a cost */
+#define SD_UNKNOWN				(-1.0)
+
 /* the audit table of a policy that names none, beside the account table */
 #define SD_AUDIT_TABLE			"audit_log"
 
@@ -477,6 +480,13 @@ extern void sd_add_step(Oid schema, PolicyRow *row);
 
 /* describe.c */
 extern void sd_describe_plan(DeletionPlan *plan, ReturnSetInfo *result);
+
+/* estimate.c */
+extern double *sd_estimate_steps(DeletionPlan *plan);
+extern double sd_estimate_link(PlanLink *link, double *estimates);
+extern double sd_count_tuples(Oid table);
+extern double sd_planner_expects(const char *label, const char *query,
+								 int nargs, Oid *argtypes, Datum *values);
 
 /* call.c */
 extern void sd_call(Call *call);
