@@ -24,24 +24,15 @@
 
 #include "scheduled_deletion.h"
 
-/* What the caller lacks, and the statements that grant it */
-typedef struct MissingPrivileges
-{
-	StringInfoData names;		/* SELECT, DELETE on table "x"; ... */
-	StringInfoData grants;		/* GRANT SELECT, DELETE ON TABLE x TO y; ... */
-} MissingPrivileges;
-
-static void check_step_privileges(MissingPrivileges *missing,
-								  DeletionPlan *plan, PlanStep *step);
-static void check_update_privileges(MissingPrivileges *missing, PlanStep *step);
-static void check_table_privileges(MissingPrivileges *missing, Oid table,
+pg_noreturn static void throw_missing(DeletionPlan *plan, const char *role,
+									  List *missing);
+static void check_step_privileges(List **missing, Oid role, DeletionPlan *plan,
+								  PlanStep *step);
+static void check_update_privileges(List **missing, Oid role, PlanStep *step);
+static void check_table_privileges(List **missing, Oid role, Oid table,
 								   AclMode needed, const char *lockable);
-static void check_sequence_privileges(MissingPrivileges *missing, Oid table);
-static void check_schema_privilege(MissingPrivileges *missing, Oid table);
-static void add_missing(MissingPrivileges *missing, const char *privileges,
-						const char *kind, const char *name,
-						const char *quoted_name);
-static void check_row_security(Oid table);
+static void check_sequence_privileges(List **missing, Oid role, Oid table);
+static void check_schema_privilege(List **missing, Oid role, Oid table);
 
 /* Refuse a session in which rows cannot be deleted, or not with their checks */
 void
@@ -65,36 +56,113 @@ sd_check_session(void)
 void
 sd_check_tables(DeletionPlan *plan)
 {
-	Oid			audit_table = plan->policy->audit_table;
-	MissingPrivileges missing;
-	ListCell   *lc;
+	const char *role = GetUserNameFromId(GetUserId(), false);
+	List	   *missing = sd_missing_privileges(plan, GetUserId());
+	List	   *hidden = sd_hidden_tables(plan, GetUserId());
 
-	initStringInfo(&missing.names);
-	initStringInfo(&missing.grants);
+	if (missing != NIL)
+		throw_missing(plan, role, missing);
 
-	foreach(lc, plan->steps)
-		check_step_privileges(&missing, plan, lfirst(lc));
-	check_schema_privilege(&missing, audit_table);
-	check_table_privileges(&missing, audit_table, ACL_INSERT, NULL);
-	check_sequence_privileges(&missing, audit_table);
-
-	if (missing.names.len > 0)
+	/* a row that is hidden cannot be counted, only refused */
+	if (hidden != NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("role \"%s\" lacks privileges to run deletion policy \"%s\"",
-						GetUserNameFromId(GetUserId(), false),
-						plan->policy->name),
-				 errdetail("Missing: %s.", missing.names.data),
-				 errhint("%s", missing.grants.data)));
+				 errmsg("row-level security of table \"%s\" applies to role \"%s\"",
+						sd_table_name(linitial_oid(hidden)), role),
+				 errdetail("Rows that it hides would survive their account."),
+				 errhint("Run as a role that is exempt, or run ALTER ROLE %s BYPASSRLS as a superuser.",
+						 quote_identifier(role))));
+}
+
+static void
+throw_missing(DeletionPlan *plan, const char *role, List *missing)
+{
+	StringInfoData names;
+	StringInfoData grants;
+	ListCell   *lc;
+
+	initStringInfo(&names);
+	initStringInfo(&grants);
+	foreach(lc, missing)
+	{
+		MissingPrivilege *privilege = lfirst(lc);
+
+		appendStringInfo(&names, "%s%s on %s", names.len > 0 ? "; " : "",
+						 privilege->privileges, privilege->object);
+		appendStringInfo(&grants, "%s%s;", grants.len > 0 ? " " : "",
+						 privilege->grant);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("role \"%s\" lacks privileges to run deletion policy \"%s\"",
+					role, plan->policy->name),
+			 errdetail("Missing: %s.", names.data),
+			 errhint("%s", grants.data)));
+}
+
+/* What a role lacks to run a plan: MissingPrivilege *, in the plan's order */
+List *
+sd_missing_privileges(DeletionPlan *plan, Oid role)
+{
+	Oid			audit_table = plan->policy->audit_table;
+	List	   *missing = NIL;
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+		check_step_privileges(&missing, role, plan, lfirst(lc));
+	check_schema_privilege(&missing, role, audit_table);
+	check_table_privileges(&missing, role, audit_table, ACL_INSERT, NULL);
+	check_sequence_privileges(&missing, role, audit_table);
+	return missing;
+}
+
+/* The tables of a plan of which row-level security may hide rows from a role */
+List *
+sd_hidden_tables(DeletionPlan *plan, Oid role)
+{
+	List	   *tables = NIL;
+	List	   *hidden = NIL;
+	ListCell   *lc;
 
 	foreach(lc, plan->steps)
 	{
 		PlanStep   *step = lfirst(lc);
 
 		if (step->action != SD_BLOCK)
-			check_row_security(step->table);
+			tables = list_append_unique_oid(tables, step->table);
 	}
-	check_row_security(audit_table);
+	tables = list_append_unique_oid(tables, plan->policy->audit_table);
+	foreach(lc, tables)
+	{
+		if (check_enable_rls(lfirst_oid(lc), role, true) == RLS_ENABLED)
+			hidden = lappend_oid(hidden, lfirst_oid(lc));
+	}
+	return hidden;
+}
+
+/*
+ * Note that privileges on an object are missing, unless that was done before:
+ * "kind" is what it is, "name" what people call it.
+ */
+void
+sd_add_missing(List **missing, Oid role, const char *privileges,
+			   const char *kind, const char *name, const char *quoted_name)
+{
+	MissingPrivilege *privilege = palloc(sizeof(MissingPrivilege));
+	ListCell   *lc;
+
+	privilege->privileges = pstrdup(privileges);
+	privilege->object = psprintf("%s \"%s\"", kind, name);
+	privilege->grant = psprintf("GRANT %s ON %s %s TO %s", privileges,
+								asc_toupper(kind, strlen(kind)), quoted_name,
+								quote_identifier(GetUserNameFromId(role, false)));
+	foreach(lc, *missing)
+	{
+		if (strcmp(((MissingPrivilege *) lfirst(lc))->grant,
+				   privilege->grant) == 0)
+			return;
+	}
+	*missing = lappend(*missing, privilege);
 }
 
 /*
@@ -102,30 +170,30 @@ sd_check_tables(DeletionPlan *plan)
  * be read shows when it is tried.
  */
 static void
-check_step_privileges(MissingPrivileges *missing, DeletionPlan *plan,
+check_step_privileges(List **missing, Oid role, DeletionPlan *plan,
 					  PlanStep *step)
 {
 	PlanLink   *link = step->links != NIL ? linitial(step->links) : NULL;
 
 	if (step->action == SD_BLOCK)
 		return;
-	check_schema_privilege(missing, step->table);
+	check_schema_privilege(missing, role, step->table);
 	if (step == plan->account)
-		check_table_privileges(missing, step->table, ACL_SELECT | ACL_DELETE,
+		check_table_privileges(missing, role, step->table, ACL_SELECT | ACL_DELETE,
 							   plan->policy->due_column);
 	else if (step->action == SD_DELETE)
-		check_table_privileges(missing, step->table, ACL_SELECT | ACL_DELETE,
+		check_table_privileges(missing, role, step->table, ACL_SELECT | ACL_DELETE,
 							   step->lock_rows ? link->names[0] : NULL);
 	else
-		check_table_privileges(missing, step->table, ACL_SELECT, NULL);
+		check_table_privileges(missing, role, step->table, ACL_SELECT, NULL);
 
 	if (step->action == SD_SET_NULL)
-		check_update_privileges(missing, step);
+		check_update_privileges(missing, role, step);
 }
 
 /* The columns that the policy sets to null may be updated */
 static void
-check_update_privileges(MissingPrivileges *missing, PlanStep *step)
+check_update_privileges(List **missing, Oid role, PlanStep *step)
 {
 	StringInfoData buf;
 	ListCell   *lc;
@@ -137,16 +205,16 @@ check_update_privileges(MissingPrivileges *missing, PlanStep *step)
 
 		for (int i = 0; i < link->ncolumns && !OidIsValid(link->constraint); i++)
 		{
-			if (pg_class_aclcheck(step->table, GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
+			if (pg_class_aclcheck(step->table, role, ACL_UPDATE) != ACLCHECK_OK &&
 				pg_attribute_aclcheck(step->table,
 									  get_attnum(step->table, link->names[i]),
-									  GetUserId(), ACL_UPDATE) != ACLCHECK_OK)
+									  role, ACL_UPDATE) != ACLCHECK_OK)
 				appendStringInfo(&buf, ", UPDATE (%s)",
 								 quote_identifier(link->names[i]));
 		}
 	}
 	if (buf.len > 0)
-		add_missing(missing, buf.data + strlen(", "), "table",
+		sd_add_missing(missing, role, buf.data + strlen(", "), "table",
 					sd_table_name(step->table),
 					sd_qualified_name(step->table));
 }
@@ -157,7 +225,7 @@ check_update_privileges(MissingPrivileges *missing, PlanStep *step)
  * any of its columns: on that one, if there is none yet.
  */
 static void
-check_table_privileges(MissingPrivileges *missing, Oid table, AclMode needed,
+check_table_privileges(List **missing, Oid role, Oid table, AclMode needed,
 					   const char *lockable)
 {
 	static const struct
@@ -174,25 +242,25 @@ check_table_privileges(MissingPrivileges *missing, Oid table, AclMode needed,
 	for (int i = 0; i < lengthof(privileges); i++)
 	{
 		if ((needed & privileges[i].mode) != 0 &&
-			pg_class_aclcheck(table, GetUserId(),
+			pg_class_aclcheck(table, role,
 							  privileges[i].mode) != ACLCHECK_OK)
 			appendStringInfo(&buf, ", %s", privileges[i].name);
 	}
 	if (lockable != NULL &&
-		pg_class_aclcheck(table, GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
-		pg_attribute_aclcheck_all(table, GetUserId(), ACL_UPDATE,
+		pg_class_aclcheck(table, role, ACL_UPDATE) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(table, role, ACL_UPDATE,
 								  ACLMASK_ANY) != ACLCHECK_OK)
 		appendStringInfo(&buf, ", UPDATE (%s)", quote_identifier(lockable));
 
 	if (buf.len > 0)
-		add_missing(missing, buf.data + strlen(", "), "table",
+		sd_add_missing(missing, role, buf.data + strlen(", "), "table",
 					sd_table_name(table),
 					sd_qualified_name(table));
 }
 
 /* What numbers the rows of a table by a default may be used; an identity always may */
 static void
-check_sequence_privileges(MissingPrivileges *missing, Oid table)
+check_sequence_privileges(List **missing, Oid role, Oid table)
 {
 	ListCell   *lc;
 
@@ -203,56 +271,19 @@ check_sequence_privileges(MissingPrivileges *missing, Oid table)
 		int32		column;
 
 		if (sequenceIsOwned(sequence, DEPENDENCY_AUTO, &owner, &column) &&
-			pg_class_aclcheck(sequence, GetUserId(),
+			pg_class_aclcheck(sequence, role,
 							  ACL_USAGE | ACL_UPDATE) != ACLCHECK_OK)
-			add_missing(missing, "USAGE", "sequence", sd_table_name(sequence),
+			sd_add_missing(missing, role, "USAGE", "sequence", sd_table_name(sequence),
 						sd_qualified_name(sequence));
 	}
 }
 
 static void
-check_schema_privilege(MissingPrivileges *missing, Oid table)
+check_schema_privilege(List **missing, Oid role, Oid table)
 {
 	Oid			schema = get_rel_namespace(table);
 	char	   *name = get_namespace_name(schema);
 
-	if (sd_namespace_aclcheck(schema, GetUserId(), ACL_USAGE) != ACLCHECK_OK)
-		add_missing(missing, "USAGE", "schema", name, quote_identifier(name));
-}
-
-/* Add privileges on an object, unless that was done before */
-static void
-add_missing(MissingPrivileges *missing, const char *privileges,
-			const char *kind, const char *name, const char *quoted_name)
-{
-	const char *role = quote_identifier(GetUserNameFromId(GetUserId(), false));
-	char	   *grant = psprintf("GRANT %s ON %s %s TO %s;", privileges,
-								 asc_toupper(kind, strlen(kind)), quoted_name,
-								 role);
-
-	if (strstr(missing->grants.data, grant) != NULL)
-		return;
-	if (missing->names.len > 0)
-	{
-		appendStringInfoString(&missing->names, "; ");
-		appendStringInfoChar(&missing->grants, ' ');
-	}
-	appendStringInfo(&missing->names, "%s on %s \"%s\"", privileges, kind, name);
-	appendStringInfoString(&missing->grants, grant);
-}
-
-/* A row that is hidden cannot be counted, only refused */
-static void
-check_row_security(Oid table)
-{
-	const char *role = GetUserNameFromId(GetUserId(), false);
-
-	if (check_enable_rls(table, InvalidOid, true) == RLS_ENABLED)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("row-level security of table \"%s\" applies to role \"%s\"",
-						sd_table_name(table), role),
-				 errdetail("Rows that it hides would survive their account."),
-				 errhint("Run as a role that is exempt, or run ALTER ROLE %s BYPASSRLS as a superuser.",
-						 quote_identifier(role))));
+	if (sd_namespace_aclcheck(schema, role, ACL_USAGE) != ACLCHECK_OK)
+		sd_add_missing(missing, role, "USAGE", "schema", name, quote_identifier(name));
 }

@@ -319,6 +319,14 @@ typedef struct DeletionPlan
 	List	   *statements;		/* PlanStatement *: all that a run may need */
 } DeletionPlan;
 
+/* Privileges on an object that a role lacks to run a plan */
+typedef struct MissingPrivilege
+{
+	char	   *privileges;		/* SELECT, DELETE */
+	char	   *object;			/* table "x" */
+	char	   *grant;			/* the statement that grants them */
+} MissingPrivilege;
+
 /* Whom an error concerns */
 typedef enum FailureKind
 {
@@ -548,6 +556,11 @@ extern void sd_write_audit_rows(Run *run, Account **accounts, int naccounts);
 /* preflight.c */
 extern void sd_check_session(void);
 extern void sd_check_tables(DeletionPlan *plan);
+extern List *sd_missing_privileges(DeletionPlan *plan, Oid role);
+extern void sd_add_missing(List **missing, Oid role, const char *privileges,
+						   const char *kind, const char *name,
+						   const char *quoted_name);
+extern List *sd_hidden_tables(DeletionPlan *plan, Oid role);
 
 /* plan.c */
 extern DeletionPlan *sd_make_plan(DeletionPolicy *policy, LOCKMODE lockmode);
