@@ -69,6 +69,7 @@ static void require_type(Relation rel, Form_pg_attribute column, Oid type);
 static void check_other_columns(Relation rel, Form_pg_attribute *columns);
 static void check_rows_stay(DeletionPlan *plan, Relation rel,
 							Form_pg_attribute user_id);
+pg_noreturn static void throw_audit_cascade(PlanLink *link);
 static void write_statement(DeletionPlan *plan, Relation rel,
 							Form_pg_attribute *columns);
 
@@ -361,9 +362,51 @@ check_rows_stay(DeletionPlan *plan, Relation rel, Form_pg_attribute user_id)
 								NameStr(user_id->attname), name),
 						 errdetail("An audit row could not outlive its account."),
 						 errhint("Drop constraint \"%s\".",
-								 get_constraint_name(fk->conoid))));
+								 get_constraint_name(fk->conoid)),
+						 errtableconstraint(rel, get_constraint_name(fk->conoid))));
 		}
 	}
+}
+
+/*
+ * Refuse a plan in which a foreign key would delete audit rows with what they
+ * refer to.
+ */
+void
+sd_refuse_audit_cascades(DeletionPlan *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+		ListCell   *cell;
+
+		if (step->action != SD_BLOCK || !sd_is_audit_table(plan, step->table))
+			continue;
+		foreach(cell, step->links)
+		{
+			PlanLink   *link = lfirst(cell);
+
+			if (link->cascades)
+				throw_audit_cascade(link);
+		}
+	}
+}
+
+static void
+throw_audit_cascade(PlanLink *link)
+{
+	const char *name = get_constraint_name(link->constraint);
+	Relation	rel = table_open(link->step->table, NoLock);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_FOREIGN_KEY),
+			 errmsg("foreign key \"%s\" deletes rows of audit table \"%s\"",
+					name, link->step->table_name),
+			 errdetail("An audit row could not outlive what it refers to."),
+			 errhint("Drop the constraint, or give it the action SET NULL."),
+			 errtableconstraint(rel, name)));
 }
 
 /*

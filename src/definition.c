@@ -26,6 +26,8 @@ static List *referring_columns(DeletionPolicy *policy, Relation account_table,
 static void refuse_unsettable(DeletionPlan *plan, PlanStep *step, Relation rel,
 							  List *columns);
 static bool is_set_to_null(PlanStep *step, const char *column);
+static void refuse_lost_steps(DeletionPolicy *policy);
+static void refuse_contradictions(DeletionPlan *plan);
 static void refuse_contradiction(DeletionPlan *plan, PlanLink *link);
 static bool has_same_columns(PlanLink *link, PlanLink *other);
 
@@ -193,13 +195,45 @@ is_set_to_null(PlanStep *step, const char *column)
 	return false;
 }
 
+/* Refuse steps of the policy that cannot be followed, once all is discovered */
+void
+sd_refuse_steps(DeletionPlan *plan)
+{
+	refuse_lost_steps(plan->policy);
+	refuse_contradictions(plan);
+}
+
+/* A step of the policy must hang on something that is deleted */
+static void
+refuse_lost_steps(DeletionPolicy *policy)
+{
+	ListCell   *lc;
+
+	foreach(lc, policy->steps)
+	{
+		DeletionStep *definition = lfirst(lc);
+
+		if (!definition->is_linked)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("step table \"%s\" of deletion policy \"%s\" hangs on table \"%s\", of which nothing is deleted",
+							sd_table_name(definition->table), policy->name,
+							get_rel_name(definition->via) != NULL ?
+							sd_table_name(definition->via) :
+							definition->via_name),
+					 errhint("Add a step for that table first, or call remove_deletion_step(%s, %s).",
+							 quote_literal_cstr(policy->name),
+							 quote_literal_cstr(sd_qualified_name(definition->table)))));
+	}
+}
+
 /*
  * What the policy says of rows must not be contradicted: neither by another step
  * over the same columns, nor, if it keeps them, by anything that deletes from the
  * same table.  Steps that match values may be about other rows.
  */
-void
-sd_refuse_contradictions(DeletionPlan *plan)
+static void
+refuse_contradictions(DeletionPlan *plan)
 {
 	ListCell   *lc;
 
@@ -271,30 +305,6 @@ has_same_columns(PlanLink *link, PlanLink *other)
 			return false;
 	}
 	return true;
-}
-
-/* A step of the policy must hang on something that is deleted */
-void
-sd_refuse_lost_steps(DeletionPolicy *policy)
-{
-	ListCell   *lc;
-
-	foreach(lc, policy->steps)
-	{
-		DeletionStep *definition = lfirst(lc);
-
-		if (!definition->is_linked)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("step table \"%s\" of deletion policy \"%s\" hangs on table \"%s\", of which nothing is deleted",
-							sd_table_name(definition->table), policy->name,
-							get_rel_name(definition->via) != NULL ?
-							sd_table_name(definition->via) :
-							definition->via_name),
-					 errhint("Add a step for that table first, or call remove_deletion_step(%s, %s).",
-							 quote_literal_cstr(policy->name),
-							 quote_literal_cstr(sd_qualified_name(definition->table)))));
-	}
 }
 
 /*

@@ -71,17 +71,17 @@ static void find_deleted_tables(DeletionPlan *plan);
 void
 sd_discover(DeletionPlan *plan)
 {
-	DeletionPolicy *policy = plan->policy;
 	PlanStep   *step;
 	ListCell   *lc;
 
 	/* the order of the policy's steps is that in which they are listed */
-	foreach(lc, policy->steps)
+	foreach(lc, plan->policy->steps)
 	{
 		DeletionStep *definition = lfirst(lc);
 		Relation	rel;
 
-		table_close(sd_open_table(policy, "step table", definition->table,
+		table_close(sd_open_table(plan->policy, "step table",
+								  definition->table,
 								  definition->table_name, plan->lockmode),
 					NoLock);
 		rel = sd_open_root(plan, definition->table, plan->lockmode);
@@ -94,8 +94,6 @@ sd_discover(DeletionPlan *plan)
 	while ((step = next_to_walk(plan)) != NULL)
 		walk(plan, step);
 
-	sd_refuse_lost_steps(policy);
-	sd_refuse_contradictions(plan);
 	find_deleted_tables(plan);
 	sd_find_rows_to_lock(plan);
 	sd_find_askable_links(plan);
@@ -187,18 +185,10 @@ add_key_link(DeletionPlan *plan, PlanStep *target, Relation member,
 static StepAction
 choose_action(DeletionPlan *plan, ForeignKey *fk)
 {
-	bool		is_audit = sd_is_audit_table(plan, fk->table);
-
 	if (fk->action == SD_SET_NULL || fk->action == SD_SET_DEFAULT)
 		return fk->action;
-	if (is_audit && fk->cascades)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_FOREIGN_KEY),
-				 errmsg("foreign key \"%s\" deletes rows of audit table \"%s\"",
-						fk->name, sd_table_name(fk->table)),
-				 errdetail("An audit row could not outlive what it refers to."),
-				 errhint("Drop the constraint, or give it the action SET NULL.")));
-	if (is_audit || list_member_oid(plan->account_tables, fk->table))
+	if (sd_is_audit_table(plan, fk->table) ||
+		list_member_oid(plan->account_tables, fk->table))
 		return SD_BLOCK;
 	if (fk->cascades || plan->policy->follow_blocking_keys)
 		return SD_DELETE;

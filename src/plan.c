@@ -39,6 +39,21 @@ static bool has_passed(Timestamp due, Timestamp now, Interval *grace);
 DeletionPlan *
 sd_make_plan(DeletionPolicy *policy, LOCKMODE lockmode)
 {
+	DeletionPlan *plan = sd_begin_plan(policy, lockmode);
+
+	sd_resolve_audit_table(plan);
+	sd_discover(plan);
+	sd_refuse_audit_cascades(plan);
+	sd_refuse_steps(plan);
+	sd_order_steps(plan);
+	sd_write_statements(plan);
+	return plan;
+}
+
+/* Begin a plan with the step that deletes the accounts */
+DeletionPlan *
+sd_begin_plan(DeletionPolicy *policy, LOCKMODE lockmode)
+{
 	DeletionPlan *plan = palloc0(sizeof(DeletionPlan));
 	Relation	account_table;
 
@@ -48,10 +63,6 @@ sd_make_plan(DeletionPolicy *policy, LOCKMODE lockmode)
 								  policy->account_table,
 								  policy->account_table_name, lockmode);
 	resolve_account_table(plan, account_table);
-	sd_resolve_audit_table(plan);
-	sd_discover(plan);
-	sd_order_steps(plan);
-	sd_write_statements(plan);
 	table_close(account_table, NoLock);
 	return plan;
 }
@@ -85,7 +96,7 @@ sd_key_text(DeletionPlan *plan, Datum *key)
 																   key, nulls)));
 }
 
-/* Begin the plan with the step that deletes the accounts */
+/* The account table: its key, and its columns that the policy names */
 static void
 resolve_account_table(DeletionPlan *plan, Relation rel)
 {

@@ -551,6 +551,7 @@ extern Datum sd_new_key_array(RowSet *set, PlanKey *key, int column, int first);
 
 /* audit.c */
 extern void sd_resolve_audit_table(DeletionPlan *plan);
+extern void sd_refuse_audit_cascades(DeletionPlan *plan);
 extern void sd_write_audit_rows(Run *run, Account **accounts, int naccounts);
 
 /* preflight.c */
@@ -564,6 +565,7 @@ extern List *sd_hidden_tables(DeletionPlan *plan, Oid role);
 
 /* plan.c */
 extern DeletionPlan *sd_make_plan(DeletionPolicy *policy, LOCKMODE lockmode);
+extern DeletionPlan *sd_begin_plan(DeletionPolicy *policy, LOCKMODE lockmode);
 extern void sd_prepare_plan(DeletionPlan *plan);
 extern Datum sd_cutoff(DeletionPlan *plan, TimestampTz moment);
 extern char *sd_key_text(DeletionPlan *plan, Datum *key);
@@ -580,8 +582,7 @@ extern void sd_add_defined_links(DeletionPlan *plan, PlanStep *target,
 								 DeletionStep *definition);
 extern void sd_refuse_deleting_step(DeletionPlan *plan,
 									DeletionStep *definition);
-extern void sd_refuse_lost_steps(DeletionPolicy *policy);
-extern void sd_refuse_contradictions(DeletionPlan *plan);
+extern void sd_refuse_steps(DeletionPlan *plan);
 
 /* step.c */
 extern PlanStep *sd_plan_step(DeletionPlan *plan, Relation rel,
