@@ -13,12 +13,22 @@ OBJS = \
 	src/batch.o \
 	src/blockers.o \
 	src/call.o \
+	src/check.o \
+	src/check_accounts.o \
+	src/check_code.o \
+	src/check_columns.o \
+	src/check_indexes.o \
+	src/check_keys.o \
+	src/check_role.o \
+	src/check_triggers.o \
 	src/definition.o \
 	src/describe.o \
 	src/discover.o \
 	src/estimate.o \
 	src/execute.o \
 	src/failure.o \
+	src/finding.o \
+	src/index.o \
 	src/key.o \
 	src/link.o \
 	src/names.o \
@@ -36,6 +46,7 @@ OBJS = \
 	src/search.o \
 	src/spi_util.o \
 	src/statement.o \
+	src/statement_account.o \
 	src/step.o
 PGFILEDESC = "scheduled_deletion - delete accounts and their rows on schedule"
 PG_CPPFLAGS = -DSCHEDULED_DELETION_VERSION='"$(EXTVERSION)"'
@@ -43,8 +54,8 @@ SHLIB_LINK = -lm
 
 DATA = $(wildcard src/$(EXTENSION)--*.sql)
 
-REGRESS = install policies plan living_accounts steps due audit_table built_in_policy process batches dry_run failures \
-	failure_search systemic_failures key_types refusals privileges names
+REGRESS = install policies plan living_accounts steps check_keys check_tables check_role due audit_table \
+	built_in_policy process batches dry_run failures failure_search systemic_failures key_types refusals privileges names
 ISOLATION = two_runs cancelled new_rows locked_accounts moved_rows
 ISOLATION_OPTS = --inputdir=test/isolation --load-extension=$(EXTENSION)
 TAP_TESTS = 1

@@ -15,17 +15,12 @@
 
 #include "access/table.h"
 #include "catalog/pg_inherits.h"
-#include "catalog/pg_namespace.h"
 #include "catalog/pg_trigger.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/lsyscache.h"
-#include "utils/rls.h"
 
 #include "scheduled_deletion.h"
 
 static bool user_code_may_delete(DeletionPlan *plan);
-static bool may_read(Oid table);
 static bool may_be_unlinked(DeletionPlan *plan, PlanLink *link);
 
 /*
@@ -90,8 +85,7 @@ sd_find_askable_links(DeletionPlan *plan)
 			PlanLink   *link = lfirst(cell);
 
 			link->is_asked = is_account ||
-				(!user_code && may_read(step->table) &&
-				 check_enable_rls(step->table, InvalidOid, true) != RLS_ENABLED &&
+				(!user_code && sd_may_read(step->table) &&
 				 !may_be_unlinked(plan, link));
 		}
 	}
@@ -132,15 +126,6 @@ user_code_may_delete(DeletionPlan *plan)
 		}
 	}
 	return false;
-}
-
-/* May the caller read all of a table? */
-static bool
-may_read(Oid table)
-{
-	return sd_namespace_aclcheck(get_rel_namespace(table), GetUserId(),
-								 ACL_USAGE) == ACLCHECK_OK &&
-		pg_class_aclcheck(table, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 }
 
 /* Is a column of a link set to null or its default by another step? */

@@ -27,6 +27,13 @@
 	object_aclcheck(NamespaceRelationId, oid, roleid, mode)
 #endif
 
+#if PG_VERSION_NUM < 160000
+#define sd_proc_aclcheck(oid, roleid, mode) pg_proc_aclcheck(oid, roleid, mode)
+#else
+#define sd_proc_aclcheck(oid, roleid, mode) \
+	object_aclcheck(ProcedureRelationId, oid, roleid, mode)
+#endif
+
 /* foreign keys over periods since 18 */
 #if PG_VERSION_NUM < 180000
 #define sd_is_period_key(form) false

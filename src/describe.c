@@ -69,14 +69,8 @@ put_row(DeletionPlan *plan, PlanStep *step, PlanLink *link, double estimate,
 	bool		nulls[NPLAN_COLUMNS] = {false};
 	bool		is_key = link != NULL && OidIsValid(link->constraint);
 	DeletionStep *definition = link != NULL ? link->definition : NULL;
-	List	   *columns = plan->policy->key_columns;
-
-	if (link != NULL)
-	{
-		columns = NIL;
-		for (int i = 0; i < link->ncolumns; i++)
-			columns = lappend(columns, link->names[i]);
-	}
+	List	   *columns = link != NULL ? sd_link_names(link) :
+		plan->policy->key_columns;
 
 	values[0] = CStringGetTextDatum(plan->policy->name);
 	values[1] = Int32GetDatum(step->position);
@@ -109,23 +103,13 @@ put_row(DeletionPlan *plan, PlanStep *step, PlanLink *link, double estimate,
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-/* The table and columns that a link leads to, quoted as SQL: orders(id) */
+/* The table and columns that a link leads to */
 static char *
 via(PlanLink *link)
 {
-	Oid			table = OidIsValid(link->key->member) ?
-		link->key->member : link->key->step->table;
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	appendStringInfo(&buf, "%s(",
-					 DatumGetCString(DirectFunctionCall1(regclassout,
-														 ObjectIdGetDatum(table))));
-	for (int i = 0; i < link->ncolumns; i++)
-		appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "",
-						 quote_identifier(link->key->columns[i].name));
-	appendStringInfoChar(&buf, ')');
-	return buf.data;
+	return sd_sql_columns(OidIsValid(link->key->member) ?
+						  link->key->member : link->key->step->table,
+						  sd_key_names(link->key));
 }
 
 /* Does the server check foreign keys when a row of the table is deleted? */

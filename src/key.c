@@ -196,6 +196,17 @@ sd_primary_key_columns(Relation rel)
 	return names;
 }
 
+/* The columns of a key: char * */
+List *
+sd_key_names(PlanKey *key)
+{
+	List	   *names = NIL;
+
+	for (int i = 0; i < key->ncolumns; i++)
+		names = lappend(names, key->columns[i].name);
+	return names;
+}
+
 /* Add a key to a step */
 static PlanKey *
 make_key(PlanStep *step, Relation rel, List *names, Oid index, Oid member,

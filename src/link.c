@@ -95,6 +95,17 @@ sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel, List *names,
 	return link;
 }
 
+/* The columns of a link: char * */
+List *
+sd_link_names(PlanLink *link)
+{
+	List	   *names = NIL;
+
+	for (int i = 0; i < link->ncolumns; i++)
+		names = lappend(names, link->names[i]);
+	return names;
+}
+
 /*
  * The operators of a foreign key that leads from those columns to a key, or NULL
  * if there is none.

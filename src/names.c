@@ -20,6 +20,7 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -55,6 +56,30 @@ sd_table_name(Oid table)
 		return name;
 	return psprintf("%s.%s",
 					get_namespace_name(get_rel_namespace(table)), name);
+}
+
+/* A table as a query of the caller would name it, quoted */
+char *
+sd_sql_name(Oid table)
+{
+	return DatumGetCString(DirectFunctionCall1(regclassout,
+											   ObjectIdGetDatum(table)));
+}
+
+/* The same with columns: orders(user_id) */
+char *
+sd_sql_columns(Oid table, List *names)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "%s(", sd_sql_name(table));
+	foreach(lc, names)
+		appendStringInfo(&buf, "%s%s", foreach_current_index(lc) > 0 ? ", " : "",
+						 quote_identifier(lfirst(lc)));
+	appendStringInfoChar(&buf, ')');
+	return buf.data;
 }
 
 /* A type with its schema, as it is without a length: "character" is one long */
@@ -127,6 +152,14 @@ sd_name_array(List *names)
 										   NAMEDATALEN, false, TYPALIGN_CHAR));
 }
 
+/* Names as a literal of that type: '{user_id}' */
+char *
+sd_name_array_literal(List *names)
+{
+	return quote_literal_cstr(OidOutputFunctionCall(F_ARRAY_OUT,
+													sd_name_array(names)));
+}
+
 List *
 sd_names_of_array(ArrayType *array)
 {
@@ -141,4 +174,21 @@ sd_names_of_array(ArrayType *array)
 		names = lappend(names, nulls[i] ? pstrdup("") :
 						pstrdup(NameStr(*DatumGetName(values[i]))));
 	return names;
+}
+
+/* Are two lists of names the same? */
+bool
+sd_same_names(List *a, List *b)
+{
+	ListCell   *lc;
+	ListCell   *cell;
+
+	if (list_length(a) != list_length(b))
+		return false;
+	forboth(lc, a, cell, b)
+	{
+		if (strcmp(lfirst(lc), lfirst(cell)) != 0)
+			return false;
+	}
+	return true;
 }

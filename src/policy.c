@@ -47,14 +47,16 @@ static const struct
 };
 
 /* Types of the columns that are written, in the order of PolicyColumn */
-static Oid	policy_types[] = {
+static Oid	policy_types[] =
+{
 	TEXTOID, OIDOID, TEXTOID, NAMEARRAYOID, NAMEOID, INTERVALOID, NAMEOID,
 	OIDOID, TEXTOID, JSONBOID, NAMEARRAYOID, TEXTOID, TEXTOID, INTERVALOID,
 	BOOLOID
 };
 
 /* and of StepColumn */
-static Oid	step_types[] = {
+static Oid	step_types[] =
+{
 	TEXTOID, OIDOID, TEXTOID, NAMEARRAYOID, TEXTOID, TEXTOID, BOOLOID, OIDOID,
 	TEXTOID, NAMEARRAYOID, JSONBOID
 };

@@ -153,6 +153,7 @@ sd_add_missing(List **missing, Oid role, const char *privileges,
 
 	privilege->privileges = pstrdup(privileges);
 	privilege->object = psprintf("%s \"%s\"", kind, name);
+	privilege->sql_name = pstrdup(quoted_name);
 	privilege->grant = psprintf("GRANT %s ON %s %s TO %s", privileges,
 								asc_toupper(kind, strlen(kind)), quoted_name,
 								quote_identifier(GetUserNameFromId(role, false)));
@@ -215,8 +216,8 @@ check_update_privileges(List **missing, Oid role, PlanStep *step)
 	}
 	if (buf.len > 0)
 		sd_add_missing(missing, role, buf.data + strlen(", "), "table",
-					sd_table_name(step->table),
-					sd_qualified_name(step->table));
+					   sd_table_name(step->table),
+					   sd_qualified_name(step->table));
 }
 
 /*
@@ -254,8 +255,8 @@ check_table_privileges(List **missing, Oid role, Oid table, AclMode needed,
 
 	if (buf.len > 0)
 		sd_add_missing(missing, role, buf.data + strlen(", "), "table",
-					sd_table_name(table),
-					sd_qualified_name(table));
+					   sd_table_name(table),
+					   sd_qualified_name(table));
 }
 
 /* What numbers the rows of a table by a default may be used; an identity always may */
@@ -274,7 +275,7 @@ check_sequence_privileges(List **missing, Oid role, Oid table)
 			pg_class_aclcheck(sequence, role,
 							  ACL_USAGE | ACL_UPDATE) != ACLCHECK_OK)
 			sd_add_missing(missing, role, "USAGE", "sequence", sd_table_name(sequence),
-						sd_qualified_name(sequence));
+						   sd_qualified_name(sequence));
 	}
 }
 

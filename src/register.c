@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
@@ -31,7 +32,7 @@ static void check_names(PolicyRow *row, int column, const char *name);
 static void check_interval(PolicyRow *row, int column, const char *name);
 static void check_match(PolicyRow *row);
 static void validate(Oid schema, Datum policy, const char *what);
-static void notice_unused_mark(DeletionPolicy *policy);
+static void notice_unread_marks(DeletionPolicy *policy);
 
 /* Write a policy whose name, account table and key may still be null */
 void
@@ -269,7 +270,7 @@ validate(Oid schema, Datum policy_name, const char *what)
 													   true));
 	DeletionPlan *plan;
 	int			ndeleted = 0;
-	int			nblocking = 0;
+	List	   *findings;
 	ListCell   *lc;
 
 	if (!policy->enabled)
@@ -283,21 +284,19 @@ validate(Oid schema, Datum policy_name, const char *what)
 	plan = sd_make_plan(policy, AccessShareLock);
 	foreach(lc, plan->steps)
 	{
-		PlanStep   *step = lfirst(lc);
-
-		if (step->action == SD_DELETE)
+		if (((PlanStep *) lfirst(lc))->action == SD_DELETE)
 			ndeleted++;
-		else if (step->action == SD_BLOCK)
-			nblocking += list_length(step->links);
 	}
+	findings = sd_check_policy(policy, GetUserId());
 	ereport(NOTICE,
 			(errmsg("deletion policy \"%s\" is %s", policy->name, what),
-			 errdetail("Tables that it deletes from: %d. Foreign keys that stop accounts: %d.",
-					   ndeleted, nblocking),
-			 errhint("SELECT * FROM %s.deletion_plan(%s) shows them all.",
+			 errdetail("Tables that it deletes from: %d. Errors found: %d. Warnings: %d.",
+					   ndeleted, sd_count_findings(findings, SD_ERROR),
+					   sd_count_findings(findings, SD_WARNING)),
+			 errhint("SELECT * FROM %s.check_deletion_policy(%s) shows what was found.",
 					 quote_identifier(get_namespace_name(schema)),
 					 quote_literal_cstr(policy->name))));
-	notice_unused_mark(policy);
+	notice_unread_marks(policy);
 }
 
 /*
@@ -305,23 +304,15 @@ validate(Oid schema, Datum policy_name, const char *what)
  * asked for, which the policy does not read.
  */
 static void
-notice_unused_mark(DeletionPolicy *policy)
+notice_unread_marks(DeletionPolicy *policy)
 {
-	static const char *const marks[] = {
-		"deleted_at", "deletedAt", "is_deleted", "isDeleted", "deleted",
-		"deleted_on", "discarded_at", "removed_at", "erased_at", "anonymized_at"
-	};
+	char	   *mark;
+	int			i = 0;
 
-	for (int i = 0; i < lengthof(marks); i++)
-	{
-		if (get_attnum(policy->account_table, marks[i]) != InvalidAttrNumber &&
-			strcmp(marks[i], policy->due_column) != 0 &&
-			(policy->done_column == NULL ||
-			 strcmp(marks[i], policy->done_column) != 0))
-			ereport(NOTICE,
-					(errmsg("column \"%s\" of account table \"%s\" is neither due column nor done column of deletion policy \"%s\"",
-							marks[i], sd_table_name(policy->account_table),
-							policy->name),
-					 errhint("If accounts that have it set are to be left alone, make it the done column.")));
-	}
+	while ((mark = sd_next_unread_mark(policy, &i)) != NULL)
+		ereport(NOTICE,
+				(errmsg("column \"%s\" of account table \"%s\" is neither due column nor done column of deletion policy \"%s\"",
+						mark, sd_table_name(policy->account_table),
+						policy->name),
+				 errhint("If accounts that have it set are to be left alone, make it the done column.")));
 }

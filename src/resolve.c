@@ -21,9 +21,13 @@
 #include "access/relation.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
 
 #include "scheduled_deletion.h"
@@ -240,4 +244,14 @@ sd_fires(Trigger *trigger)
 {
 	return trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
 		trigger->tgenabled == TRIGGER_FIRES_ALWAYS;
+}
+
+/* May the caller read all rows of a table? */
+bool
+sd_may_read(Oid table)
+{
+	return sd_namespace_aclcheck(get_rel_namespace(table), GetUserId(),
+								 ACL_USAGE) == ACLCHECK_OK &&
+		pg_class_aclcheck(table, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
+		check_enable_rls(table, InvalidOid, true) != RLS_ENABLED;
 }

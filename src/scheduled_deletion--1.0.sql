@@ -284,6 +284,36 @@ match, reason: as the policy''s step says
 estimated_rows: how many rows belong to the accounts that are due now, from the planner''s statistics; null if there are none of these
 raises an error if the plan cannot be made';
 
+--
+-- check_deletion_policy()
+--
+CREATE FUNCTION @extschema@.check_deletion_policy(
+    policy text DEFAULT NULL,
+    job_role regrole DEFAULT NULL,
+    OUT policy text,
+    OUT severity text,
+    OUT code text,
+    OUT object text,
+    OUT message text,
+    OUT detail text,
+    OUT hint text,
+    OUT remedy text
+)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.check_deletion_policy(text, regrole) IS
+'finds what would stop a run, or make it go wrong or further than meant: a row for each finding, the grave ones of each policy first; none if all is well
+policy: null: every one that is enabled
+job_role: the role that runs the job; null: the caller
+severity: error: a run stops, or accounts stay; warning: it may go wrong, or further than meant; info
+code: what kind of finding it is; the README explains each
+object: the table, or its columns, as SQL names them
+remedy: a statement that mends it; null if that is for a person to decide
+changes nothing, and locks tables in ACCESS SHARE mode
+raises an error if there is no such policy';
+
 -- They delete people, or decide who is deleted: who may call them is the
 -- administrator's to decide, and what ALTER DEFAULT PRIVILEGES has decided for
 -- other objects does not count.

@@ -7,6 +7,15 @@
  * that SQL can call.  What they do goes through the files in this order:
  *
  *	register.c	what the operator decides: policies and steps
+ *	check.c		what check_deletion_policy() finds:
+ *	check_keys.c	foreign keys that block, or reach too far
+ *	check_columns.c	columns that should be keys
+ *	check_indexes.c	indexes that are missing
+ *	check_triggers.c	what can keep a row
+ *	check_code.c	whose code runs
+ *	check_role.c	what the job's role may do
+ *	check_accounts.c	the accounts themselves
+ *	finding.c		what is said alike
  *	describe.c	what deletion_plan() shows
  *	estimate.c	how many rows that are, by the planner's statistics
  *	call.c		one call: the policies that it names, each in its turn
@@ -24,9 +33,11 @@
  *	blockers.c		what to know of keys that stop accounts
  *	step.c			one table of it
  *	order.c			in which order
- *	statement.c		the statements
+ *	statement.c		the statements,
+ *	statement_account.c	those on the account table
  *	policy.c	read and write policies; register the built-in one
  *	link.c		how columns lead to a key
+ *	index.c		whether an index finds them
  *	key.c		what a key is
  *	resolve.c	look tables and columns up in the catalog
  *	names.c		how they are written
@@ -46,6 +57,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -63,6 +75,7 @@ PG_FUNCTION_INFO_V1(remove_deletion_policy);
 PG_FUNCTION_INFO_V1(add_deletion_step);
 PG_FUNCTION_INFO_V1(remove_deletion_step);
 PG_FUNCTION_INFO_V1(deletion_plan);
+PG_FUNCTION_INFO_V1(check_deletion_policy);
 
 void		_PG_init(void);
 static void take_arguments(FunctionCallInfo fcinfo, const int *columns,
@@ -240,6 +253,31 @@ deletion_plan(PG_FUNCTION_ARGS)
 	foreach(lc, policies)
 		sd_describe_plan(sd_make_plan(lfirst(lc), AccessShareLock),
 						 (ReturnSetInfo *) fcinfo->resultinfo);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/*
+ * check_deletion_policy(policy text, job_role regrole) RETURNS TABLE (...)
+ *
+ * Say what is wrong, or worth to be known, of one policy or of all that are
+ * enabled, if that role runs the job; null stands for the caller.
+ */
+Datum
+check_deletion_policy(PG_FUNCTION_ARGS)
+{
+	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	Oid			role = PG_ARGISNULL(1) ? GetUserId() : PG_GETARG_OID(1);
+	char	   *name = PG_ARGISNULL(0) ? NULL :
+		text_to_cstring(PG_GETARG_TEXT_PP(0));
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	ListCell   *lc;
+
+	InitMaterializedSRF(fcinfo, 0);
+	SPI_connect();
+	foreach(lc, sd_load_policies(schema, name, name != NULL))
+		sd_put_findings(sd_check_policy(lfirst(lc), role), result);
+	sd_put_findings(sd_check_exposure(schema), result);
 	SPI_finish();
 	return (Datum) 0;
 }

@@ -18,6 +18,7 @@
 #define SCHEDULED_DELETION_H
 
 #include "access/attnum.h"
+#include "catalog/objectaddress.h"
 #include "catalog/pg_attribute.h"
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
@@ -324,8 +325,51 @@ typedef struct MissingPrivilege
 {
 	char	   *privileges;		/* SELECT, DELETE */
 	char	   *object;			/* table "x" */
+	char	   *sql_name;
 	char	   *grant;			/* the statement that grants them */
 } MissingPrivilege;
+
+/* An index that is looked for */
+typedef struct WantedIndex
+{
+	List	   *names;			/* columns by which rows are found */
+	Oid		   *operators;		/* that compare them; NULL: by their order */
+	List	   *matched;		/* others, of which the value is known ... */
+	List	   *nulls;			/* ... or that are null */
+} WantedIndex;
+
+/* How grave a finding is */
+typedef enum Severity
+{
+	SD_ERROR,					/* a run stops, or accounts stay */
+	SD_WARNING,					/* it may go wrong, or further than meant */
+	SD_INFO						/* worth to be known */
+} Severity;
+
+/* One line of what check_deletion_policy() has to say */
+typedef struct Finding
+{
+	const char *policy;			/* NULL: the extension as a whole */
+	Severity	severity;
+	int			number;			/* in the order in which they were found */
+	const char *code;
+	char	   *object;			/* as SQL would name it */
+	char	   *message;
+	char	   *detail;			/* these are NULL if there are none */
+	char	   *hint;
+	char	   *remedy;			/* a statement that mends it */
+} Finding;
+
+/* The check of a policy */
+typedef struct Check
+{
+	Oid			schema;			/* of the extension */
+	Oid			role;			/* that runs the job */
+	DeletionPolicy *policy;
+	DeletionPlan *plan;			/* as a run would make it; NULL if it cannot */
+	DeletionPlan *followed;		/* the same with all that blocks followed */
+	List	   *findings;		/* Finding * */
+} Check;
 
 /* Whom an error concerns */
 typedef enum FailureKind
@@ -486,6 +530,38 @@ extern void sd_add_policy(Oid schema, PolicyRow *row);
 extern void sd_alter_policy(Oid schema, PolicyRow *row);
 extern void sd_add_step(Oid schema, PolicyRow *row);
 
+/* check.c */
+extern List *sd_check_policy(DeletionPolicy *policy, Oid role);
+extern void sd_put_findings(List *findings, ReturnSetInfo *result);
+extern int	sd_count_findings(List *findings, Severity severity);
+
+/* check_keys.c and its like, by what they look at */
+extern void sd_check_keys(Check *check);
+extern void sd_check_columns(Check *check);
+extern void sd_check_indexes(Check *check);
+extern void sd_check_triggers(Check *check);
+extern void sd_check_role(Check *check);
+extern List *sd_check_exposure(Oid schema);
+extern void sd_check_accounts(Check *check);
+extern char *sd_next_unread_mark(DeletionPolicy *policy, int *i);
+
+/* index.c */
+extern WantedIndex *sd_index_of_link(PlanLink *link);
+extern bool sd_has_index(Oid table, WantedIndex *wanted);
+extern bool sd_is_unique(Oid table, List *names);
+
+/* check_code.c */
+extern void sd_check_code(Check *check, Oid table, Oid function,
+						  const ObjectAddress *of);
+extern void sd_check_attached_code(Check *check, List *tables, List *written);
+
+/* finding.c */
+extern Finding *sd_add_finding(Check *check, Severity severity,
+							   const char *code, char *object, char *message);
+extern bool sd_has_remedy(Check *check, const char *remedy);
+extern char *sd_step_remedy(Check *check, PlanLink *link, const char *action);
+extern char *sd_about_rows(Oid table);
+
 /* describe.c */
 extern void sd_describe_plan(DeletionPlan *plan, ReturnSetInfo *result);
 
@@ -598,6 +674,21 @@ extern void sd_order_steps(DeletionPlan *plan);
 extern void sd_write_statements(DeletionPlan *plan);
 extern int	sd_add_param(PlanStatement *statement, ParamSource source, Oid type);
 extern void sd_add_statement(DeletionPlan *plan, PlanStatement *statement);
+extern void sd_append_goes(DeletionPlan *plan, PlanStatement *statement,
+						   PlanStep *step);
+extern void sd_append_values(PlanStatement *statement, PlanLink *link);
+extern void sd_append_key_values(StringInfo buf, PlanStep *step);
+
+/* statement_account.c */
+extern void sd_write_account_statements(DeletionPlan *plan);
+extern void sd_append_due(DeletionPlan *plan, PlanStatement *statement);
+extern void sd_write_schedule_statements(DeletionPlan *plan,
+										 PlanStatement *find,
+										 PlanStatement *set_due);
+extern void sd_write_marked(DeletionPlan *plan, const char *column,
+							bool is_flag, PlanStatement *marked);
+extern void sd_write_leftovers(DeletionPlan *plan, PlanLink *link, int limit,
+							   StringInfo query);
 
 /* policy.c */
 extern List *sd_load_policies(Oid schema, const char *name, bool all);
@@ -608,11 +699,13 @@ extern void sd_update_policy(Oid schema, PolicyRow *row);
 extern void sd_insert_step(Oid schema, PolicyRow *row);
 
 /* link.c */
+extern List *sd_link_names(PlanLink *link);
 extern PlanLink *sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel,
 							  List *names, PlanKey *key, Oid constraint,
 							  Oid *fk_equals);
 
 /* key.c */
+extern List *sd_key_names(PlanKey *key);
 extern PlanKey *sd_account_key(DeletionPlan *plan, Relation account_table);
 extern PlanKey *sd_find_key(PlanStep *step, Relation rel, List *names,
 							Oid index, Oid member, Oid cast);
@@ -629,6 +722,7 @@ extern Form_pg_attribute sd_column(DeletionPolicy *policy, Relation rel,
 								   const char *argument);
 extern bool sd_is_not_null(Oid table, const char *column);
 extern bool sd_fires(Trigger *trigger);
+extern bool sd_may_read(Oid table);
 extern char *sd_create_audit_table(Oid account_table, List *key_columns);
 
 /* failure.c */
@@ -651,6 +745,9 @@ extern ErrorData *sd_in_subtransaction(bool (*body) (void *), void *arg,
 extern void sd_prepare(PlanStatement *statement);
 extern uint64 sd_execute(PlanStatement *statement, int expected,
 						 Datum *values, const char *nulls, DestReceiver *dest);
+extern uint64 sd_ask_catalog(const char *query, int nargs, Oid *argtypes,
+							 Datum *values);
+extern Datum sd_oid_array(List *oids);
 extern uint64 sd_execute_as_owner(Oid schema, const char *query, int expected,
 								  int nargs, Oid *argtypes, Datum *values,
 								  const char *nulls);
@@ -659,11 +756,15 @@ extern uint64 sd_execute_as_owner(Oid schema, const char *query, int expected,
 extern char *sd_qualified_name(Oid table);
 extern char *sd_own_table(Oid schema, const char *name);
 extern char *sd_table_name(Oid table);
+extern char *sd_sql_name(Oid table);
+extern char *sd_sql_columns(Oid table, List *names);
 extern char *sd_type_name(Oid type);
 extern char *sd_member_condition(Oid member);
 extern void sd_append_operator(StringInfo buf, Oid operator);
 extern char *sd_name_list(List *names);
 extern Datum sd_name_array(List *names);
+extern char *sd_name_array_literal(List *names);
+extern bool sd_same_names(List *a, List *b);
 extern List *sd_names_of_array(ArrayType *array);
 
 #endif							/* SCHEDULED_DELETION_H */

@@ -20,8 +20,11 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -140,6 +143,31 @@ sd_execute(PlanStatement *statement, int expected, Datum *values,
 }
 
 /*
+ * Execute a query of the system catalogs only, in which nothing need be written
+ * with its schema: the search_path is pg_catalog as long as it runs.  Returns
+ * the number of rows, which are in SPI_tuptable.
+ */
+uint64
+sd_ask_catalog(const char *query, int nargs, Oid *argtypes, Datum *values)
+{
+	MemoryContext caller_context = CurrentMemoryContext;
+	int			nestlevel = NewGUCNestLevel();
+	int			code;
+
+	/* after an error, the end of the (sub)transaction restores it */
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	code = SPI_execute_with_args(query, nargs, argtypes, values, NULL, true, 0);
+	AtEOXact_GUC(true, nestlevel);
+	MemoryContextSwitchTo(caller_context);
+	if (code != SPI_OK_SELECT)
+		elog(ERROR, "unexpected SPI result %s: %s",
+			 SPI_result_code_string(code), query);
+	return SPI_processed;
+}
+
+/*
  * Execute a statement on the extension's own tables as their owner, so that
  * nobody else needs a privilege on them.  Nothing in the statement may call
  * what a user has written.  Returns the number of rows processed; rows are in
@@ -178,4 +206,17 @@ sd_execute_as_owner(Oid schema, const char *query, int expected, int nargs,
 		elog(ERROR, "unexpected SPI result %s: %s",
 			 SPI_result_code_string(code), query);
 	return SPI_processed;
+}
+
+/* Oids as a parameter of a query */
+Datum
+sd_oid_array(List *oids)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(list_length(oids), 1));
+	ListCell   *lc;
+
+	foreach(lc, oids)
+		values[foreach_current_index(lc)] = ObjectIdGetDatum(lfirst_oid(lc));
+	return PointerGetDatum(construct_array(values, list_length(oids), OIDOID,
+										   sizeof(Oid), true, TYPALIGN_INT));
 }

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * statement.c
- *	  The statements of a plan: the only file that writes SQL on users' tables.
+ *	  The statements of a plan's steps.  Only this file and statement_account.c
+ *	  write SQL on users' tables.
  *
  * Tables are written with their schema, operators as OPERATOR(schema.name) and
  * types with theirs; values are parameters.  So the text means the same under
@@ -42,13 +43,6 @@
 
 #include "scheduled_deletion.h"
 
-static void write_account_statements(DeletionPlan *plan);
-static void append_due(DeletionPlan *plan, PlanStatement *statement);
-static void append_after_cursor(DeletionPlan *plan, PlanStatement *statement,
-								int due_param);
-static void append_greater_key(DeletionPlan *plan, PlanStatement *statement,
-							   int column);
-static void append_key_values(StringInfo buf, PlanStep *step);
 static void write_link_statements(DeletionPlan *plan, PlanLink *link);
 static void append_rows(DeletionPlan *plan, PlanStatement *statement,
 						PlanLink *link);
@@ -58,8 +52,6 @@ static void write_delete(DeletionPlan *plan, PlanStage *stage, List *steps,
 static List *append_delete(DeletionPlan *plan, PlanStatement *statement,
 						   DeletePart *part, bool is_named);
 static void append_union(PlanStatement *statement, List *types);
-static void append_goes(DeletionPlan *plan, PlanStatement *statement,
-						PlanStep *step);
 static void append_links(PlanStatement *statement, List *links);
 static void append_link(PlanStatement *statement, PlanLink *link);
 static void append_row_of_key(PlanStatement *statement, PlanLink *link);
@@ -68,7 +60,6 @@ static bool is_restricted(PlanLink *link);
 static void append_restriction(PlanStatement *statement, PlanLink *link);
 static void append_match(PlanStatement *statement, PlanLink *link,
 						 StepMatch *match);
-static void append_values(PlanStatement *statement, PlanLink *link);
 static char *link_value(PlanStatement *statement, PlanLink *link, int column);
 static void append_key_array(PlanStatement *statement, PlanLink *link,
 							 int column);
@@ -80,7 +71,7 @@ sd_write_statements(DeletionPlan *plan)
 {
 	ListCell   *lc;
 
-	write_account_statements(plan);
+	sd_write_account_statements(plan);
 	foreach(lc, plan->steps)
 	{
 		ListCell   *cell;
@@ -111,141 +102,9 @@ sd_add_param(PlanStatement *statement, ParamSource source, Oid type)
 	return list_length(statement->params);
 }
 
-/*
- * The statements on the account table, but for its DELETE:
- *
- *	pick:		SELECT t.<key>, ..., t.<due> FROM <account table> t
- *				WHERE <due> AND ($3 IS NULL OR (t.<due> >= $3
- *					AND (t.<due> > $3 OR <key is greater than $4, ...>)))
- *				ORDER BY t.<due>, t.<key>, ... LIMIT $1
- *	pick_latest: SELECT t.<key>, ..., t.<due> FROM <account table> t
- *				WHERE <due> ORDER BY t.<due> DESC LIMIT $1
- *	due:		SELECT FROM <account table> t WHERE <due>
- *	lock:		SELECT t.<key>, ..., t.<due> [, to_jsonb(t.<detail>), ...]
- *				FROM <account table> t WHERE <link> AND <due>
- *				FOR UPDATE SKIP LOCKED
- *	still_due:	SELECT t.<key>, ... FROM <account table> t
- *				WHERE <link> AND <due>
- *
- * where <due> is t.<due> <= $n [AND t.<done> IS NULL], and <key> in "lock" each
- * column of every key by which rows of other tables lead to an account.
- */
-static void
-write_account_statements(DeletionPlan *plan)
-{
-	const char *table = sd_qualified_name(plan->account->table);
-	const char *due = quote_identifier(plan->policy->due_column);
-	PlanStatement *pick = &plan->pick;
-	StringInfoData keys;
-	ListCell   *lc;
-	int			limit;
-	int			cursor;
-
-	initStringInfo(&keys);
-	for (int i = 0; i < plan->key->ncolumns; i++)
-		appendStringInfo(&keys, "%s, ", plan->key->columns[i].value);
-
-	/* $3 is a constant to the planner, so that no OR remains of its test */
-	initStringInfo(&pick->query);
-	limit = sd_add_param(pick, SD_PARAM_CALLER, INT8OID);
-	appendStringInfo(&pick->query, "SELECT %st.%s FROM %s t WHERE ",
-					 keys.data, due, table);
-	append_due(plan, pick);
-	cursor = sd_add_param(pick, SD_PARAM_CALLER, plan->due_type);
-	append_after_cursor(plan, pick, cursor);
-	appendStringInfo(&pick->query, " ORDER BY t.%s", due);
-	for (int i = 0; i < plan->key->ncolumns; i++)
-		appendStringInfo(&pick->query, ", %s", plan->key->columns[i].value);
-	appendStringInfo(&pick->query, " LIMIT $%d", limit);
-	sd_add_statement(plan, pick);
-
-	initStringInfo(&plan->pick_latest.query);
-	limit = sd_add_param(&plan->pick_latest, SD_PARAM_CALLER, INT8OID);
-	appendStringInfo(&plan->pick_latest.query, "SELECT %st.%s FROM %s t WHERE ",
-					 keys.data, due, table);
-	append_due(plan, &plan->pick_latest);
-	appendStringInfo(&plan->pick_latest.query, " ORDER BY t.%s DESC LIMIT $%d",
-					 due, limit);
-	sd_add_statement(plan, &plan->pick_latest);
-
-	initStringInfo(&plan->due.query);
-	appendStringInfo(&plan->due.query, "SELECT FROM %s t WHERE ", table);
-	append_due(plan, &plan->due);
-
-	initStringInfo(&plan->lock.query);
-	appendStringInfoString(&plan->lock.query, "SELECT ");
-	append_key_values(&plan->lock.query, plan->account);
-	appendStringInfo(&plan->lock.query, ", t.%s", due);
-	foreach(lc, plan->policy->audit_details)
-		appendStringInfo(&plan->lock.query, ", pg_catalog.to_jsonb(t.%s)",
-						 quote_identifier(lfirst(lc)));
-	appendStringInfo(&plan->lock.query, " FROM %s t WHERE ", table);
-	append_goes(plan, &plan->lock, plan->account);
-	appendStringInfoString(&plan->lock.query, " FOR UPDATE SKIP LOCKED");
-	sd_add_statement(plan, &plan->lock);
-
-	initStringInfo(&plan->still_due.query);
-	appendStringInfoString(&plan->still_due.query, "SELECT ");
-	append_values(&plan->still_due, plan->self);
-	appendStringInfo(&plan->still_due.query, " FROM %s t WHERE ", table);
-	append_goes(plan, &plan->still_due, plan->account);
-	sd_add_statement(plan, &plan->still_due);
-}
-
-/* The condition that an account is due */
-static void
-append_due(DeletionPlan *plan, PlanStatement *statement)
-{
-	appendStringInfo(&statement->query, "t.%s OPERATOR(pg_catalog.<=) $%d",
-					 quote_identifier(plan->policy->due_column),
-					 sd_add_param(statement, SD_PARAM_CUTOFF, plan->due_type));
-	if (plan->policy->done_column != NULL)
-		appendStringInfo(&statement->query, " AND t.%s IS NULL",
-						 quote_identifier(plan->policy->done_column));
-}
-
-/* The condition that an account comes after the last one, if there was one */
-static void
-append_after_cursor(DeletionPlan *plan, PlanStatement *statement, int due_param)
-{
-	const char *due = quote_identifier(plan->policy->due_column);
-
-	appendStringInfo(&statement->query,
-					 " AND ($%d IS NULL OR (t.%s OPERATOR(pg_catalog.>=) $%d"
-					 " AND (t.%s OPERATOR(pg_catalog.>) $%d OR ",
-					 due_param, due, due_param, due, due_param);
-	append_greater_key(plan, statement, 0);
-	appendStringInfoString(&statement->query, ")))");
-}
-
-/* The condition that a key is greater than another, from a column on */
-static void
-append_greater_key(DeletionPlan *plan, PlanStatement *statement, int column)
-{
-	KeyColumn  *key = &plan->key->columns[column];
-	int			param = sd_add_param(statement, SD_PARAM_CALLER, key->type);
-	StringInfo	buf = &statement->query;
-
-	appendStringInfoString(buf, key->value);
-	sd_append_operator(buf, get_opfamily_member(key->opfamily, key->opcintype,
-												key->opcintype,
-												BTGreaterStrategyNumber));
-	appendStringInfo(buf, "$%d", param);
-	if (column == plan->key->ncolumns - 1)
-		return;
-
-	appendStringInfo(buf, " OR (%s", key->value);
-	sd_append_operator(buf, get_opfamily_member(key->opfamily, key->opcintype,
-												key->opcintype,
-												BTEqualStrategyNumber));
-	appendStringInfo(buf, "$%d AND (", param);
-	append_greater_key(plan, statement, column + 1);
-	appendStringInfoString(buf, "))");
-}
-
 /* The columns of all keys of a step */
-static void
-append_key_values(StringInfo buf, PlanStep *step)
+void
+sd_append_key_values(StringInfo buf, PlanStep *step)
 {
 	ListCell   *lc;
 
@@ -283,7 +142,7 @@ write_link_statements(DeletionPlan *plan, PlanLink *link)
 	{
 		initStringInfo(&link->find.query);
 		appendStringInfoString(&link->find.query, "SELECT ");
-		append_values(&link->find, link);
+		sd_append_values(&link->find, link);
 		appendStringInfo(&link->find.query, " FROM %s t WHERE ", table);
 		append_rows(plan, &link->find, link);
 		sd_add_statement(plan, &link->find);
@@ -306,9 +165,9 @@ write_link_statements(DeletionPlan *plan, PlanLink *link)
 	{
 		initStringInfo(&link->collect.query);
 		appendStringInfoString(&link->collect.query, "SELECT ");
-		append_values(&link->collect, link);
+		sd_append_values(&link->collect, link);
 		appendStringInfoString(&link->collect.query, ", ");
-		append_key_values(&link->collect.query, step);
+		sd_append_key_values(&link->collect.query, step);
 		appendStringInfo(&link->collect.query, " FROM %s t WHERE ", table);
 		append_link(&link->collect, link);
 		if (step->lock_rows)
@@ -325,7 +184,7 @@ append_rows(DeletionPlan *plan, PlanStatement *statement, PlanLink *link)
 	if (link->step->deleted_by == NULL || link->step->action == SD_DELETE)
 		return;
 	appendStringInfoString(&statement->query, " AND (");
-	append_goes(plan, statement, link->step->deleted_by);
+	sd_append_goes(plan, statement, link->step->deleted_by);
 	appendStringInfoString(&statement->query, ") IS NOT TRUE");
 }
 
@@ -419,7 +278,7 @@ append_delete(DeletionPlan *plan, PlanStatement *statement, DeletePart *part,
 	appendStringInfo(&statement->query, "DELETE FROM %s t WHERE ",
 					 sd_qualified_name(part->step->table));
 	if (part->step == plan->account)
-		append_goes(plan, statement, part->step);
+		sd_append_goes(plan, statement, part->step);
 	else
 		append_links(statement, part->links);
 
@@ -484,14 +343,14 @@ append_union(PlanStatement *statement, List *types)
 }
 
 /* <goes>: the condition that a row of a step is deleted */
-static void
-append_goes(DeletionPlan *plan, PlanStatement *statement, PlanStep *step)
+void
+sd_append_goes(DeletionPlan *plan, PlanStatement *statement, PlanStep *step)
 {
 	if (step == plan->account)
 	{
 		append_link(statement, plan->self);
 		appendStringInfoString(&statement->query, " AND ");
-		append_due(plan, statement);
+		sd_append_due(plan, statement);
 	}
 	else
 		append_links(statement, step->links);
@@ -635,8 +494,8 @@ append_match(PlanStatement *statement, PlanLink *link, StepMatch *match)
 }
 
 /* The values of a link, for rows that may be those of other links */
-static void
-append_values(PlanStatement *statement, PlanLink *link)
+void
+sd_append_values(PlanStatement *statement, PlanLink *link)
 {
 	for (int i = 0; i < link->ncolumns; i++)
 		appendStringInfo(&statement->query, "%s%s", i > 0 ? ", " : "",

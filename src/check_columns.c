@@ -1,0 +1,218 @@
+/*-------------------------------------------------------------------------
+ *
+ * check_columns.c
+ *	  Columns that look as if they led to an account, by their name and type, and
+ *	  do not: without a foreign key and without a step no run finds their rows.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/check_columns.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/formatting.h"
+#include "utils/lsyscache.h"
+
+#include "scheduled_deletion.h"
+
+static List *column_names(Check *check);
+static void add_link_names(DeletionPlan *plan, List **names);
+static void add_name_forms(List **names, const char *noun, const char *key);
+static char *singular(const char *word);
+static List *column_types(Oid key_type);
+static void check_column(Check *check, Oid table, char *column);
+static bool is_linked(DeletionPlan *plan, Oid table, const char *column);
+
+/* Add the columns that look like references, of accounts with a key of one column */
+void
+sd_check_columns(Check *check)
+{
+	/* a foreign key to anything else tells what a column is */
+	static const char *const query =
+		"SELECT c.oid, a.attname"
+		" FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+		" JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+		" JOIN pg_type t ON t.oid = a.atttypid"
+		" WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'"
+		" AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
+		" AND a.attname = ANY ($1)"
+		" AND CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END = ANY ($2)"
+		" AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid"
+		"  AND k.contype = 'f' AND a.attnum = ANY (k.conkey) AND NOT k.confrelid = ANY ($3))"
+		" AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass"
+		"  AND d.objid = c.oid AND d.deptype = 'e')"
+		" ORDER BY n.nspname, c.relname, a.attnum";
+	Oid			argtypes[] = {NAMEARRAYOID, OIDARRAYOID, OIDARRAYOID};
+	Datum		values[3];
+	SPITupleTable *rows;
+	uint64		n;
+
+	if (check->plan->key->ncolumns > 1)
+		return;
+	values[0] = sd_name_array(column_names(check));
+	values[1] = sd_oid_array(column_types(check->plan->key->columns[0].type));
+	values[2] = sd_oid_array(check->plan->account_tables);
+	n = sd_ask_catalog(query, lengthof(argtypes), argtypes, values);
+	rows = SPI_tuptable;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		is_null;
+		Datum		table = SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &is_null);
+
+		check_column(check, DatumGetObjectId(table),
+					 SPI_getvalue(rows->vals[i], rows->tupdesc, 2));
+	}
+}
+
+/*
+ * Names that columns have, or would have, which lead to accounts: those that do,
+ * and forms of the account table's name with the name of the key.
+ */
+static List *
+column_names(Check *check)
+{
+	const char *table = get_rel_name(check->plan->account->table);
+	const char *key = check->plan->key->columns[0].name;
+	const char *last_word = strrchr(table, '_');
+	List	   *names = NIL;
+
+	add_link_names(check->plan, &names);
+	add_name_forms(&names, singular(table), key);
+	if (last_word != NULL && last_word[1] != '\0')
+		add_name_forms(&names, singular(last_word + 1), key);
+	return names;
+}
+
+/*
+ * The columns of links to the accounts.  Not those that are called as the key is,
+ * such as "id": those of other tables are their own keys.
+ */
+static void
+add_link_names(DeletionPlan *plan, List **names)
+{
+	const char *key = plan->key->columns[0].name;
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+	{
+		ListCell   *cell;
+
+		foreach(cell, ((PlanStep *) lfirst(lc))->links)
+		{
+			PlanLink   *link = lfirst(cell);
+
+			if (link->key == plan->key && strcmp(link->names[0], key) != 0 &&
+				(link->definition == NULL ||
+				 (link->definition->match == NULL &&
+				  !link->definition->after_account)))
+				*names = lappend(*names, link->names[0]);
+		}
+	}
+}
+
+/* user_id and userId, of "user" or "User" and "id" or "user_id" */
+static void
+add_name_forms(List **names, const char *noun, const char *key)
+{
+	size_t		length = strlen(noun);
+	char	   *camel;
+
+	if (pg_strncasecmp(key, noun, length) == 0)
+		key += key[length] == '_' ? length + 1 : length;
+	if (*key == '\0')
+		return;
+	camel = psprintf("%s%s", noun, key);
+	camel[0] = pg_tolower((unsigned char) camel[0]);
+	camel[length] = pg_toupper((unsigned char) key[0]);
+	*names = lappend(*names, camel);
+	*names = lappend(*names, psprintf("%s_%s", asc_tolower(noun, length), key));
+}
+
+/* A word without the ending of the plural */
+static char *
+singular(const char *word)
+{
+	size_t		length = strlen(word);
+
+	if (length > 3 && pg_strcasecmp(word + length - 3, "ies") == 0)
+		return psprintf("%.*sy", (int) length - 3, word);
+	if (length > 1 && pg_strcasecmp(word + length - 1, "s") == 0 &&
+		pg_strcasecmp(word + length - 2, "ss") != 0)
+		return pnstrdup(word, length - 1);
+	return pstrdup(word);
+}
+
+/* The types in which a key may be kept */
+static List *
+column_types(Oid key_type)
+{
+	switch (key_type)
+	{
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+			return list_make5_oid(INT2OID, INT4OID, INT8OID, TEXTOID, VARCHAROID);
+		case UUIDOID:
+			return list_make3_oid(UUIDOID, TEXTOID, VARCHAROID);
+		case TEXTOID:
+			return list_make2_oid(TEXTOID, VARCHAROID);
+		default:
+			return list_make1_oid(key_type);
+	}
+}
+
+static void
+check_column(Check *check, Oid table, char *column)
+{
+	Finding    *finding;
+
+	if (list_member_oid(check->plan->account_tables, table) ||
+		sd_is_audit_table(check->plan, table) ||
+		is_linked(check->followed, table, column))
+		return;
+
+	finding = sd_add_finding(check, SD_WARNING, "unlinked_column",
+							 sd_sql_columns(table, list_make1(column)),
+							 psprintf("column \"%s\" of table \"%s\" looks like a reference to accounts, and has neither a foreign key nor a step",
+									  column, sd_table_name(table)));
+	finding->detail = "Rows that it leads to an account survive it.";
+	finding->hint = "If it is one, a step deletes the rows, or says that they are kept: action => 'keep'.";
+	finding->remedy = psprintf("SELECT %s.add_deletion_step(%s, %s, %s)",
+							   quote_identifier(get_namespace_name(check->schema)),
+							   quote_literal_cstr(check->policy->name),
+							   quote_literal_cstr(sd_qualified_name(table)),
+							   sd_name_array_literal(list_make1(column)));
+}
+
+/* Is a column of a table among those that lead anywhere in the plan? */
+static bool
+is_linked(DeletionPlan *plan, Oid table, const char *column)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+		ListCell   *cell;
+
+		if (step->table != table)
+			continue;
+		foreach(cell, step->links)
+		{
+			PlanLink   *link = lfirst(cell);
+
+			for (int i = 0; i < link->ncolumns; i++)
+			{
+				if (strcmp(link->names[i], column) == 0)
+					return true;
+			}
+		}
+	}
+	return false;
+}

@@ -1,0 +1,390 @@
+/*-------------------------------------------------------------------------
+ *
+ * check_keys.c
+ *	  What foreign keys, and columns without one, do to a policy: which of them
+ *	  stop accounts, cannot take their action, reach rows of other people, or
+ *	  are missing.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/check_keys.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/nbtree.h"
+#include "access/table.h"
+#include "catalog/pg_constraint.h"
+#include "commands/defrem.h"
+#include "parser/parse_coerce.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "scheduled_deletion.h"
+
+static List *links_in_order(DeletionPlan *plan);
+static int	compare_links(const ListCell *a, const ListCell *b);
+static void check_blocking_key(Check *check, PlanLink *link);
+static void add_audit_reference(Check *check, PlanLink *link);
+static bool blocks(Check *check, PlanLink *link);
+static bool is_accounts_own(PlanLink *link);
+static bool can_be_null(PlanLink *link);
+static void check_columns_to_set(Check *check, PlanLink *link);
+static List *columns_to_set(PlanLink *link);
+static bool has_default(Oid table, const char *column);
+static bool can_drop_not_null(Oid table, const char *column);
+static void check_key_type(Check *check, PlanLink *link);
+static void check_shared_rows(Check *check, PlanStep *step);
+static List *ways_into_table(DeletionPlan *plan, Oid table);
+static bool has_columns(List *links, PlanLink *link);
+
+/* Add what is to be said of the keys of a plan, from the accounts outwards */
+void
+sd_check_keys(Check *check)
+{
+	ListCell   *lc;
+
+	foreach(lc, links_in_order(check->followed))
+	{
+		check_blocking_key(check, lfirst(lc));
+		check_columns_to_set(check, lfirst(lc));
+		check_key_type(check, lfirst(lc));
+	}
+	foreach(lc, check->plan->steps)
+		check_shared_rows(check, lfirst(lc));
+}
+
+/* The links of a plan in the order in which they were found */
+static List *
+links_in_order(DeletionPlan *plan)
+{
+	List	   *links = NIL;
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+		links = list_concat(links, ((PlanStep *) lfirst(lc))->links);
+	list_sort(links, compare_links);
+	return links;
+}
+
+static int
+compare_links(const ListCell *a, const ListCell *b)
+{
+	return ((PlanLink *) lfirst(a))->number - ((PlanLink *) lfirst(b))->number;
+}
+
+/*
+ * A key that stops accounts, or would once those are followed by which it leads
+ * to them.
+ */
+static void
+check_blocking_key(Check *check, PlanLink *link)
+{
+	PlanStep   *step = link->step;
+	PlanStep   *target = link->key->step;
+	Finding    *finding;
+
+	if (!blocks(check, link) || is_accounts_own(link))
+		return;
+	if (sd_is_audit_table(check->plan, step->table))
+	{
+		add_audit_reference(check, link);
+		return;
+	}
+
+	finding = sd_add_finding(check, SD_ERROR, "blocking_key",
+							 sd_sql_columns(step->table, sd_link_names(link)),
+							 psprintf("foreign key \"%s\" of table \"%s\" stops accounts",
+									  get_constraint_name(link->constraint),
+									  step->table_name));
+	finding->detail = psprintf("It leads to rows of \"%s\" that go with an account, and %s.",
+							   target->table_name,
+							   link->cascades ?
+							   "would erase accounts that are not due" :
+							   "does not let them go");
+	if (list_member_oid(check->plan->account_tables, step->table))
+	{
+		finding->hint = "Set the column to null, or erase such accounts together.";
+		if (can_be_null(link))
+			finding->remedy = sd_step_remedy(check, link, "set null");
+	}
+	else if (step->table == target->table && can_be_null(link))
+	{
+		finding->hint = "The rows that refer to them may be other people's: they stay, without what they refer to.";
+		finding->remedy = sd_step_remedy(check, link, "set null");
+	}
+	else
+	{
+		finding->hint = "This deletes the rows. With action => 'set null' they stay without the person; blocking_keys => 'delete' follows all such keys.";
+		finding->remedy = sd_step_remedy(check, link, NULL);
+	}
+}
+
+/* An audit row would stop its account, or go with it; told once */
+static void
+add_audit_reference(Check *check, PlanLink *link)
+{
+	const char *constraint = get_constraint_name(link->constraint);
+	char	   *remedy = psprintf("ALTER TABLE %s DROP CONSTRAINT %s",
+								  sd_qualified_name(link->step->table),
+								  quote_identifier(constraint));
+	Finding    *finding;
+
+	if (sd_has_remedy(check, remedy))
+		return;
+	finding = sd_add_finding(check, SD_ERROR, "audit_reference",
+							 sd_sql_name(link->step->table),
+							 psprintf("foreign key \"%s\" of audit table \"%s\" leads to rows that go with an account",
+									  constraint, link->step->table_name));
+	finding->detail = "What an audit row speaks of may be gone.";
+	finding->remedy = remedy;
+}
+
+/* Does a link of the followed plan stop accounts, or what leads to them? */
+static bool
+blocks(Check *check, PlanLink *link)
+{
+	if (link->step->action == SD_BLOCK)
+		return true;
+	return link->step->action == SD_DELETE && OidIsValid(link->constraint) &&
+		!link->cascades && !check->policy->follow_blocking_keys;
+}
+
+/*
+ * Is it how an account refers to what goes after it, and no other account can
+ * refer to the same?
+ */
+static bool
+is_accounts_own(PlanLink *link)
+{
+	PlanStep   *target = link->key->step;
+
+	return target->definition != NULL && target->definition->after_account &&
+		sd_is_unique(link->step->table, sd_link_names(link));
+}
+
+static bool
+can_be_null(PlanLink *link)
+{
+	for (int i = 0; i < link->ncolumns; i++)
+	{
+		if (sd_is_not_null(link->step->table, link->names[i]))
+			return false;
+	}
+	return true;
+}
+
+/* A key whose action sets a column to null, or to a default, that does not take it */
+static void
+check_columns_to_set(Check *check, PlanLink *link)
+{
+	StepAction	action = link->step->action;
+	ListCell   *lc;
+
+	if (!OidIsValid(link->constraint) ||
+		(action != SD_SET_NULL && action != SD_SET_DEFAULT))
+		return;
+
+	foreach(lc, columns_to_set(link))
+	{
+		char	   *column = lfirst(lc);
+		Oid			table = link->step->table;
+		Finding    *finding;
+
+		if (!sd_is_not_null(table, column) ||
+			(action == SD_SET_DEFAULT && has_default(table, column)))
+			continue;
+		finding = sd_add_finding(check, SD_ERROR, "unsettable_column",
+								 sd_sql_columns(table, list_make1(column)),
+								 psprintf("column \"%s\" of table \"%s\" is NOT NULL, and foreign key \"%s\" sets it to %s",
+										  column, link->step->table_name,
+										  get_constraint_name(link->constraint),
+										  action == SD_SET_NULL ? "null" :
+										  "a default that it does not have"));
+		finding->detail = "An account with rows there fails.";
+		finding->hint = "Let the column be null, or delete the rows with add_deletion_step().";
+		if (can_drop_not_null(table, column))
+			finding->remedy = psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL",
+									   sd_qualified_name(table),
+									   quote_identifier(column));
+	}
+}
+
+/* The columns that a foreign key's action sets: those that it names, or all */
+static List *
+columns_to_set(PlanLink *link)
+{
+	HeapTuple	tuple = SearchSysCache1(CONSTROID,
+										ObjectIdGetDatum(link->constraint));
+	Form_pg_constraint form;
+	AttrNumber	columns[INDEX_MAX_KEYS];
+	AttrNumber	referenced[INDEX_MAX_KEYS];
+	AttrNumber	set_columns[INDEX_MAX_KEYS];
+	Oid			equals[INDEX_MAX_KEYS];
+	int			ncolumns;
+	int			nset;
+	List	   *names = NIL;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for constraint %u", link->constraint);
+	form = (Form_pg_constraint) GETSTRUCT(tuple);
+	DeconstructFkConstraintRow(tuple, &ncolumns, columns, referenced, equals,
+							   NULL, NULL, &nset, set_columns);
+	for (int i = 0; i < (nset > 0 ? nset : ncolumns); i++)
+		names = lappend(names, get_attname(form->conrelid,
+										   nset > 0 ? set_columns[i] : columns[i],
+										   false));
+	ReleaseSysCache(tuple);
+	return names;
+}
+
+/* Has a column a default, so that it is not null that is set? */
+static bool
+has_default(Oid table, const char *column)
+{
+	Relation	rel = table_open(table, NoLock);
+	Form_pg_attribute attr = sd_find_column(rel, column);
+	bool		result = attr->atthasdef || get_typdefault(attr->atttypid) != NULL;
+
+	table_close(rel, NoLock);
+	return result;
+}
+
+/* Not of a primary key, and not where a domain says it */
+static bool
+can_drop_not_null(Oid table, const char *column)
+{
+	Relation	rel = table_open(table, NoLock);
+	bool		result = sd_find_column(rel, column)->attnotnull;
+	ListCell   *lc;
+
+	foreach(lc, sd_primary_key_columns(rel))
+	{
+		if (strcmp(lfirst(lc), column) == 0)
+			result = false;
+	}
+	table_close(rel, NoLock);
+	return result;
+}
+
+/*
+ * A key that does not compare as the key of the accounts, or of another table,
+ * does by itself.
+ */
+static void
+check_key_type(Check *check, PlanLink *link)
+{
+	Relation	rel;
+	Relation	target;
+
+	if (!OidIsValid(link->constraint))
+		return;
+	rel = table_open(link->step->table, NoLock);
+	target = table_open(link->key->step->table, NoLock);
+	for (int i = 0; i < link->ncolumns; i++)
+	{
+		KeyColumn  *key = &link->key->columns[i];
+		Form_pg_attribute column = sd_find_column(rel, link->names[i]);
+		Form_pg_attribute referenced = sd_find_column(target, key->name);
+		Oid			type = getBaseType(column->atttypid);
+		Oid			key_type = getBaseType(referenced->atttypid);
+		Oid			opclass = GetDefaultOpClass(key_type, BTREE_AM_OID);
+		bool		is_other_type = !IsBinaryCoercible(type, key_type);
+		Finding    *finding;
+
+		if (!is_other_type && OidIsValid(opclass) &&
+			get_opclass_family(opclass) == key->opfamily)
+			continue;
+		finding = sd_add_finding(check, SD_INFO, "mismatched_key",
+								 sd_sql_columns(link->step->table,
+												list_make1(link->names[i])),
+								 is_other_type ?
+								 psprintf("column \"%s\" of table \"%s\" has type %s, and refers to column \"%s\" of table \"%s\", which has type %s",
+										  link->names[i], link->step->table_name,
+										  format_type_be(column->atttypid),
+										  key->name, link->key->step->table_name,
+										  format_type_be(referenced->atttypid)) :
+								 psprintf("foreign key \"%s\" of table \"%s\" compares otherwise than type %s does by itself",
+										  get_constraint_name(link->constraint),
+										  link->step->table_name,
+										  format_type_be(referenced->atttypid)));
+		finding->detail = "A run compares as the foreign key does.";
+		finding->hint = is_other_type ? "Give both columns the same type." : NULL;
+	}
+	table_close(target, NoLock);
+	table_close(rel, NoLock);
+}
+
+/*
+ * Rows that are deleted, and lead to accounts by other columns, too: they go
+ * with the first account, whoever the others are.
+ */
+static void
+check_shared_rows(Check *check, PlanStep *step)
+{
+	List	   *ways = ways_into_table(check->plan, step->table);
+	StringInfoData buf;
+	Finding    *finding;
+	ListCell   *lc;
+
+	if (step->action != SD_DELETE || step == check->plan->account ||
+		list_length(ways) < 2)
+		return;
+
+	initStringInfo(&buf);
+	foreach(lc, ways)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		appendStringInfo(&buf, "%s%s (to \"%s\")", buf.len > 0 ? ", " : "",
+						 sd_name_list(sd_link_names(link)),
+						 link->key->step->table_name);
+	}
+	finding = sd_add_finding(check, SD_WARNING, "shared_rows",
+							 sd_sql_name(step->table),
+							 psprintf("rows of table \"%s\" can belong to two accounts, and go with the first that is erased",
+									  step->table_name));
+	finding->detail = psprintf("They lead to accounts by %s.", buf.data);
+	finding->hint = "Where a row is to stay for the other account, add a step with the action 'set null' for the columns that are to let it go.";
+}
+
+/* The links of a table in a plan, whatever is done to the rows, one for each set of columns */
+static List *
+ways_into_table(DeletionPlan *plan, Oid table)
+{
+	List	   *ways = NIL;
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+		ListCell   *cell;
+
+		if (step->table != table)
+			continue;
+		foreach(cell, step->links)
+		{
+			if (!has_columns(ways, lfirst(cell)))
+				ways = lappend(ways, lfirst(cell));
+		}
+	}
+	return ways;
+}
+
+/* Has one of the links the columns of another? */
+static bool
+has_columns(List *links, PlanLink *link)
+{
+	ListCell   *lc;
+
+	foreach(lc, links)
+	{
+		if (sd_same_names(sd_link_names(lfirst(lc)), sd_link_names(link)))
+			return true;
+	}
+	return false;
+}

@@ -1,0 +1,100 @@
+/*-------------------------------------------------------------------------
+ *
+ * finding.c
+ *	  How findings are made, and what all of them have to say alike.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/finding.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "scheduled_deletion.h"
+
+/* Add a finding to a check; the caller fills in its detail, hint and remedy */
+Finding *
+sd_add_finding(Check *check, Severity severity, const char *code,
+			   char *object, char *message)
+{
+	Finding    *finding = palloc0(sizeof(Finding));
+
+	finding->policy = check->policy->name;
+	finding->severity = severity;
+	finding->number = list_length(check->findings);
+	finding->code = code;
+	finding->object = object;
+	finding->message = message;
+	check->findings = lappend(check->findings, finding);
+	return finding;
+}
+
+/* Is there a finding that is mended by the same? */
+bool
+sd_has_remedy(Check *check, const char *remedy)
+{
+	ListCell   *lc;
+
+	foreach(lc, check->findings)
+	{
+		Finding    *finding = lfirst(lc);
+
+		if (finding->remedy != NULL && strcmp(finding->remedy, remedy) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The call that adds the step which a link would be: an action, or "delete" if NULL */
+char *
+sd_step_remedy(Check *check, PlanLink *link, const char *action)
+{
+	PlanKey    *key = link->key;
+	bool		leads_to_account = key->step == check->plan->account ||
+		key->step == check->followed->account;
+	Oid			via = OidIsValid(key->member) ? key->member : key->step->table;
+	List	   *default_columns = check->policy->key_columns;
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "SELECT %s.add_deletion_step(%s, %s, %s",
+					 quote_identifier(get_namespace_name(check->schema)),
+					 quote_literal_cstr(check->policy->name),
+					 quote_literal_cstr(sd_qualified_name(OidIsValid(link->member) ?
+														  link->member :
+														  link->step->table)),
+					 sd_name_array_literal(sd_link_names(link)));
+	if (action != NULL)
+		appendStringInfo(&buf, ", action => %s", quote_literal_cstr(action));
+	if (!leads_to_account)
+	{
+		Relation	rel = table_open(key->step->table, NoLock);
+
+		default_columns = sd_primary_key_columns(rel);
+		table_close(rel, NoLock);
+		appendStringInfo(&buf, ", via => %s",
+						 quote_literal_cstr(sd_qualified_name(via)));
+	}
+	if (!sd_same_names(default_columns, sd_key_names(key)))
+		appendStringInfo(&buf, ", via_columns => %s",
+						 sd_name_array_literal(sd_key_names(key)));
+	appendStringInfoChar(&buf, ')');
+	return buf.data;
+}
+
+/* How many rows a table has, in words */
+char *
+sd_about_rows(Oid table)
+{
+	double		rows = sd_count_tuples(table);
+
+	if (rows == SD_UNKNOWN)
+		return "an unknown number of rows (run ANALYZE)";
+	return psprintf("about %.0f rows", rows);
+}

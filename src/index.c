@@ -1,0 +1,174 @@
+/*-------------------------------------------------------------------------
+ *
+ * index.c
+ *	  Whether a table has an index that serves a statement.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/index.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "catalog/pg_am.h"
+#include "nodes/primnodes.h"
+#include "utils/lsyscache.h"
+
+#include "scheduled_deletion.h"
+
+static bool serves(Relation index, WantedIndex *wanted);
+static bool takes(Relation index, int column, WantedIndex *wanted, int name);
+static bool is_implied(Relation index, WantedIndex *wanted);
+static int	position_of(List *names, Relation index, AttrNumber attnum);
+
+/* The index that finds the rows which lead to accounts by a link */
+WantedIndex *
+sd_index_of_link(PlanLink *link)
+{
+	WantedIndex *wanted = palloc0(sizeof(WantedIndex));
+	ListCell   *lc;
+
+	wanted->names = sd_link_names(link);
+	wanted->operators = link->equals;
+	if (link->definition != NULL)
+	{
+		foreach(lc, link->definition->matches)
+			wanted->matched = lappend(wanted->matched,
+									  ((StepMatch *) lfirst(lc))->column);
+	}
+	return wanted;
+}
+
+/* Has a table, and not only a partition of it, an index like that? */
+bool
+sd_has_index(Oid table, WantedIndex *wanted)
+{
+	Relation	rel = table_open(table, NoLock);
+	bool		found = false;
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		found = found || serves(index, wanted);
+		index_close(index, AccessShareLock);
+	}
+	table_close(rel, NoLock);
+	return found;
+}
+
+/* Can no two rows of a table have the same values in those columns? */
+bool
+sd_is_unique(Oid table, List *names)
+{
+	Relation	rel = table_open(table, NoLock);
+	bool		found = false;
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+		bool		is_covered = form->indisunique && form->indisvalid &&
+			RelationGetIndexPredicate(index) == NIL;
+
+		for (int i = 0; i < form->indnkeyatts; i++)
+			is_covered = is_covered &&
+				position_of(names, index, form->indkey.values[i]) >= 0;
+		found = found || is_covered;
+		index_close(index, AccessShareLock);
+	}
+	table_close(rel, NoLock);
+	return found;
+}
+
+/*
+ * Do the first columns of an index find the rows?  Between those wanted there
+ * may be others of which the value is known.
+ */
+static bool
+serves(Relation index, WantedIndex *wanted)
+{
+	Form_pg_index form = index->rd_index;
+	int			nfound = 0;
+
+	if (!form->indisvalid || index->rd_rel->relam == BRIN_AM_OID)
+		return false;
+	for (int i = 0; i < form->indnkeyatts; i++)
+	{
+		AttrNumber	attnum = form->indkey.values[i];
+		int			name = position_of(wanted->names, index, attnum);
+
+		if (name >= 0 && takes(index, i, wanted, name))
+			nfound++;
+		else if (position_of(wanted->matched, index, attnum) < 0 &&
+				 position_of(wanted->nulls, index, attnum) < 0)
+			return false;
+		if (nfound == list_length(wanted->names))
+			return is_implied(index, wanted);
+	}
+	return false;
+}
+
+/* Does an index compare a column as the statement does? */
+static bool
+takes(Relation index, int column, WantedIndex *wanted, int name)
+{
+	Oid			table = index->rd_index->indrelid;
+	AttrNumber	attnum = index->rd_index->indkey.values[column];
+	Oid			type;
+	int32		typmod;
+	Oid			collation;
+
+	if (wanted->operators == NULL)
+		return index->rd_rel->relam == BTREE_AM_OID;
+	get_atttypetypmodcoll(table, attnum, &type, &typmod, &collation);
+	return op_in_opfamily(wanted->operators[name], index->rd_opfamily[column]) &&
+		index->rd_indcollation[column] == collation;
+}
+
+/* Has a partial index all rows that the statement is about? */
+static bool
+is_implied(Relation index, WantedIndex *wanted)
+{
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexPredicate(index))
+	{
+		NullTest   *test = lfirst(lc);
+		AttrNumber	attnum;
+
+		if (!IsA(test, NullTest) || !IsA(test->arg, Var))
+			return false;
+		attnum = ((Var *) test->arg)->varattno;
+		if (test->nulltesttype == IS_NULL ?
+			position_of(wanted->nulls, index, attnum) < 0 :
+			position_of(wanted->names, index, attnum) < 0 &&
+			position_of(wanted->matched, index, attnum) < 0)
+			return false;
+	}
+	return true;
+}
+
+/* The place of a column of the index's table among names, or -1 */
+static int
+position_of(List *names, Relation index, AttrNumber attnum)
+{
+	char	   *name;
+	ListCell   *lc;
+
+	if (attnum == InvalidAttrNumber)	/* an expression */
+		return -1;
+	name = get_attname(index->rd_index->indrelid, attnum, false);
+	foreach(lc, names)
+	{
+		if (strcmp(lfirst(lc), name) == 0)
+			return foreach_current_index(lc);
+	}
+	return -1;
+}
