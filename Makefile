@@ -24,6 +24,7 @@ OBJS = \
 	src/definition.o \
 	src/describe.o \
 	src/discover.o \
+	src/due.o \
 	src/estimate.o \
 	src/execute.o \
 	src/failure.o \
@@ -42,6 +43,7 @@ OBJS = \
 	src/resolve.o \
 	src/rows.o \
 	src/run.o \
+	src/schedule.o \
 	src/scheduled_deletion.o \
 	src/search.o \
 	src/spi_util.o \
@@ -54,7 +56,7 @@ SHLIB_LINK = -lm
 
 DATA = $(wildcard src/$(EXTENSION)--*.sql)
 
-REGRESS = install policies plan living_accounts steps check_keys check_tables check_role due audit_table \
+REGRESS = install policies plan living_accounts steps check_keys check_tables check_role due grace_period audit_table \
 	built_in_policy process batches dry_run failures failure_search systemic_failures key_types refusals privileges names
 ISOLATION = two_runs cancelled new_rows locked_accounts moved_rows
 ISOLATION_OPTS = --inputdir=test/isolation --load-extension=$(EXTENSION)

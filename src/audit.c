@@ -51,7 +51,7 @@ static const struct
 	{"user_id", true, "u.k"},
 	{"action", true, "$3"},
 	{"details", true, "u.d"},
-	{"performed_by", false, "NULL"},
+	{"performed_by", false, "$5"},
 	{"created_at", false, "$4"},
 };
 
@@ -72,6 +72,9 @@ static void check_rows_stay(DeletionPlan *plan, Relation rel,
 pg_noreturn static void throw_audit_cascade(PlanLink *link);
 static void write_statement(DeletionPlan *plan, Relation rel,
 							Form_pg_attribute *columns);
+static Datum audit_key(DeletionPlan *plan, Datum *key);
+static void write_rows(DeletionPlan *plan, Datum *keys, Datum *details,
+					   int nrows, const char *action, char *performed_by);
 
 /*
  * Find the columns of the policy's audit table, refuse one that is not fit, and
@@ -413,7 +416,7 @@ throw_audit_cascade(PlanLink *link)
  * The audit rows, one for each key and its details:
  *
  *	INSERT INTO <audit table> (user_id, action, details, performed_by, created_at)
- *	SELECT u.k, $3, u.d, NULL, $4
+ *	SELECT u.k, $3, u.d, $5, $4
  *	FROM ROWS FROM (unnest($1), unnest($2)) u (k, d)
  *
  * with the names of those columns that there are.
@@ -445,6 +448,12 @@ write_statement(DeletionPlan *plan, Relation rel, Form_pg_attribute *columns)
 	sd_add_param(audit, SD_PARAM_CALLER, JSONBARRAYOID);
 	sd_add_param(audit, SD_PARAM_CALLER, TEXTOID);
 	sd_add_param(audit, SD_PARAM_CALLER, TIMESTAMPTZOID);
+	if (columns[AUDIT_PERFORMED_BY] != NULL)
+	{
+		plan->performed_by_type =
+			getBaseType(columns[AUDIT_PERFORMED_BY]->atttypid);
+		sd_add_param(audit, SD_PARAM_CALLER, plan->performed_by_type);
+	}
 	sd_add_statement(plan, audit);
 }
 
@@ -455,38 +464,81 @@ write_statement(DeletionPlan *plan, Relation rel, Form_pg_attribute *columns)
 void
 sd_write_audit_rows(Run *run, Account **accounts, int naccounts)
 {
-	DeletionPlan *plan = run->plan;
-	Oid			key_type = plan->audit_key_type;
-	bool		is_text = plan->key->ncolumns > 1 ||
-		key_type != plan->key->columns[0].type;
-	Datum		values[4];
 	Datum	   *keys = palloc(sizeof(Datum) * naccounts);
 	Datum	   *details = palloc(sizeof(Datum) * naccounts);
+
+	for (int i = 0; i < naccounts; i++)
+	{
+		keys[i] = audit_key(run->plan, accounts[i]->key);
+		details[i] = JsonbPGetDatum(sd_audit_details(run, accounts[i]));
+	}
+	write_rows(run->plan, keys, details, naccounts, "hard_deleted", NULL);
+}
+
+/*
+ * Write one audit row of another action.  performed_by is the key of whom it was
+ * done by, as text, or NULL; the statement must be prepared.
+ */
+void
+sd_write_audit_row(DeletionPlan *plan, Datum *key, const char *action,
+				   Jsonb *details, char *performed_by)
+{
+	Datum		audit_key_value = audit_key(plan, key);
+	Datum		details_value = JsonbPGetDatum(details);
+
+	if (performed_by != NULL && !OidIsValid(plan->performed_by_type))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("audit table \"%s\" of deletion policy \"%s\" has no column for performed_by",
+						sd_table_name(plan->policy->audit_table),
+						plan->policy->name),
+				 errhint("Leave it out, or name a column in the policy's audit_columns.")));
+	write_rows(plan, &audit_key_value, &details_value, 1, action, performed_by);
+}
+
+/* A key as the audit table takes it */
+static Datum
+audit_key(DeletionPlan *plan, Datum *key)
+{
+	if (plan->key->ncolumns > 1 ||
+		plan->audit_key_type != plan->key->columns[0].type)
+		return CStringGetTextDatum(sd_key_text(plan, key));
+	return key[0];
+}
+
+static void
+write_rows(DeletionPlan *plan, Datum *keys, Datum *details, int nrows,
+		   const char *action, char *performed_by)
+{
+	Datum		values[5] = {0};
+	char		nulls[] = {' ', ' ', ' ', ' ', performed_by == NULL ? 'n' : ' '};
 	int16		typlen;
 	bool		typbyval;
 	char		typalign;
 	uint64		nwritten;
 
-	for (int i = 0; i < naccounts; i++)
-	{
-		keys[i] = is_text ?
-			CStringGetTextDatum(sd_key_text(plan, accounts[i]->key)) :
-			accounts[i]->key[0];
-		details[i] = JsonbPGetDatum(sd_audit_details(run, accounts[i]));
-	}
-
-	get_typlenbyvalalign(key_type, &typlen, &typbyval, &typalign);
-	values[0] = PointerGetDatum(construct_array(keys, naccounts, key_type,
+	get_typlenbyvalalign(plan->audit_key_type, &typlen, &typbyval, &typalign);
+	values[0] = PointerGetDatum(construct_array(keys, nrows,
+												plan->audit_key_type,
 												typlen, typbyval, typalign));
-	values[1] = PointerGetDatum(construct_array(details, naccounts, JSONBOID,
+	values[1] = PointerGetDatum(construct_array(details, nrows, JSONBOID,
 												-1, false, TYPALIGN_INT));
-	values[2] = CStringGetTextDatum("hard_deleted");
+	values[2] = CStringGetTextDatum(action);
 	values[3] = TimestampTzGetDatum(GetCurrentTimestamp());
-	nwritten = sd_execute(&plan->audit, SPI_OK_INSERT, values, NULL, NULL);
+	if (performed_by != NULL)
+	{
+		Oid			input;
+		Oid			ioparam;
 
-	if (nwritten != naccounts)
+		getTypeInputInfo(plan->performed_by_type, &input, &ioparam);
+		values[4] = OidInputFunctionCall(input, performed_by, ioparam, -1);
+	}
+	nwritten = sd_execute(&plan->audit, SPI_OK_INSERT, values, nulls, NULL);
+
+	if (nwritten != nrows)
 		ereport(ERROR,
 				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
-				 errmsg("%d audit rows were to be written, but " UINT64_FORMAT " were",
-						naccounts, nwritten)));
+				 errmsg_plural("%d audit row was to be written, but " UINT64_FORMAT " were",
+							   "%d audit rows were to be written, but " UINT64_FORMAT " were",
+							   nrows, nrows, nwritten)));
 }

@@ -27,10 +27,7 @@
 
 static void resolve_account_table(DeletionPlan *plan, Relation rel);
 static void check_done_column(DeletionPlan *plan, Relation rel);
-static Oid	due_type(DeletionPlan *plan, Relation rel);
 static TupleDesc key_tupdesc(PlanKey *key);
-static Timestamp local_cutoff(Timestamp now, Interval *grace);
-static bool has_passed(Timestamp due, Timestamp now, Interval *grace);
 
 /*
  * Resolve a policy against the catalog, lock its tables, and write its
@@ -96,6 +93,46 @@ sd_key_text(DeletionPlan *plan, Datum *key)
 																   key, nulls)));
 }
 
+/*
+ * A key from its text, in memory of its own.  Throws what the types' input
+ * functions do.
+ */
+Datum *
+sd_key_from_text(DeletionPlan *plan, char *text)
+{
+	Datum	   *key = palloc(sizeof(Datum) * plan->key->ncolumns);
+	bool	   *nulls = palloc0(sizeof(bool) * plan->key->ncolumns);
+	Oid			input;
+	Oid			ioparam;
+
+	if (plan->key_tupdesc == NULL)
+	{
+		getTypeInputInfo(plan->key->columns[0].type, &input, &ioparam);
+		key[0] = OidInputFunctionCall(input, text, ioparam, -1);
+	}
+	else
+	{
+		HeapTupleHeader row = DatumGetHeapTupleHeader(OidInputFunctionCall(F_RECORD_IN,
+																		   text,
+																		   RECORDOID,
+																		   plan->key_tupdesc->tdtypmod));
+		HeapTupleData tuple = {0};
+
+		tuple.t_len = HeapTupleHeaderGetDatumLength(row);
+		tuple.t_data = row;
+		heap_deform_tuple(&tuple, plan->key_tupdesc, key, nulls);
+	}
+	for (int i = 0; i < plan->key->ncolumns; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("key column \"%s\" of an account must not be null",
+							plan->key->columns[i].name)));
+	}
+	return key;
+}
+
 /* The account table: its key, and its columns that the policy names */
 static void
 resolve_account_table(DeletionPlan *plan, Relation rel)
@@ -117,7 +154,7 @@ resolve_account_table(DeletionPlan *plan, Relation rel)
 	if (plan->key->ncolumns > 1)
 		plan->key_tupdesc = key_tupdesc(plan->key);
 
-	plan->due_type = due_type(plan, rel);
+	plan->due_type = sd_due_type(plan, rel);
 	if (policy->done_column != NULL)
 		check_done_column(plan, rel);
 	foreach(lc, policy->audit_details)
@@ -141,25 +178,6 @@ check_done_column(DeletionPlan *plan, Relation rel)
 				 errhint("Use a column that tells the time at which an account was finished, or none.")));
 }
 
-/* The type of the due column, a domain's base type */
-static Oid
-due_type(DeletionPlan *plan, Relation rel)
-{
-	Form_pg_attribute due = sd_column(plan->policy, rel, "account table",
-									  plan->policy->due_column, "due_column");
-	Oid			type = getBaseType(due->atttypid);
-
-	if (type != TIMESTAMPTZOID && type != TIMESTAMPOID && type != DATEOID)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("due column \"%s\" of account table \"%s\" has type %s",
-						NameStr(due->attname), plan->account->table_name,
-						format_type_be(due->atttypid)),
-				 errdetail("It must be timestamp with time zone, timestamp without time zone, or date."),
-				 errhint("Name another column, or change its type.")));
-	return type;
-}
-
 /* The row type that a composite key's text is written by */
 static TupleDesc
 key_tupdesc(PlanKey *key)
@@ -170,73 +188,4 @@ key_tupdesc(PlanKey *key)
 		TupleDescInitEntry(tupdesc, i + 1, key->columns[i].name,
 						   key->columns[i].type, -1, 0);
 	return BlessTupleDesc(tupdesc);
-}
-
-/*
- * The latest value of the due column whose account is due at a moment: the last
- * one from which the grace has passed by then, on the clock of the policy's time
- * zone.  A parameter of that type lets an index on the column serve.
- */
-Datum
-sd_cutoff(DeletionPlan *plan, TimestampTz moment)
-{
-	Datum		zone = PointerGetDatum(plan->policy->time_zone);
-	Interval   *grace = plan->policy->grace;
-	Timestamp	cutoff;
-
-	if (plan->due_type == TIMESTAMPTZOID &&
-		grace->month == 0 && grace->day == 0)
-		return TimestampTzGetDatum(moment - grace->time);
-
-	cutoff = local_cutoff(DatumGetTimestamp(DirectFunctionCall2(timestamptz_zone,
-																zone,
-																TimestampTzGetDatum(moment))),
-						  grace);
-	switch (plan->due_type)
-	{
-		case TIMESTAMPTZOID:
-			return DirectFunctionCall2(timestamp_zone, zone,
-									   TimestampGetDatum(cutoff));
-		case DATEOID:
-			return DirectFunctionCall1(timestamp_date,
-									   TimestampGetDatum(cutoff));
-		default:
-			return TimestampGetDatum(cutoff);
-	}
-}
-
-/*
- * The latest time from which the grace has passed.  Not just the difference:
- * the last days of a long month have the same day of a short one a month later.
- */
-static Timestamp
-local_cutoff(Timestamp now, Interval *grace)
-{
-	Timestamp	low = DatumGetTimestamp(DirectFunctionCall2(timestamp_mi_interval,
-															TimestampGetDatum(now),
-															IntervalPGetDatum(grace)));
-	Timestamp	high = low + 8 * USECS_PER_DAY;
-
-	if (grace->month == 0)
-		return low;
-	while (!has_passed(low, now, grace))
-		low -= USECS_PER_DAY;
-	while (high - low > 1)
-	{
-		Timestamp	middle = low + (high - low) / 2;
-
-		if (has_passed(middle, now, grace))
-			low = middle;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-static bool
-has_passed(Timestamp due, Timestamp now, Interval *grace)
-{
-	return DatumGetTimestamp(DirectFunctionCall2(timestamp_pl_interval,
-												 TimestampGetDatum(due),
-												 IntervalPGetDatum(grace))) <= now;
 }

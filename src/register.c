@@ -178,10 +178,17 @@ check_names(PolicyRow *row, int column, const char *name)
 static void
 check_interval(PolicyRow *row, int column, const char *name)
 {
+	if (row->nulls[column] != 'n')
+		sd_check_not_negative(row->values[column], name);
+}
+
+/* Refuse an argument that is an interval below zero */
+void
+sd_check_not_negative(Datum interval, const char *name)
+{
 	Interval	zero = {0};
 
-	if (row->nulls[column] != 'n' &&
-		DatumGetBool(DirectFunctionCall2(interval_lt, row->values[column],
+	if (DatumGetBool(DirectFunctionCall2(interval_lt, interval,
 										 IntervalPGetDatum(&zero))))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -286,6 +286,18 @@ sd_audit_details(Run *run, Account *account)
 	return JsonbValueToJsonb(end_object(&state));
 }
 
+/* The details of an audit row that tells of a request, or that it was taken back */
+Jsonb *
+sd_request_details(DeletionPlan *plan, Datum due)
+{
+	JsonbParseState *state = NULL;
+
+	begin_object(&state);
+	put_time(&state, "deletion_scheduled_at", due, plan->due_type);
+	put_text(&state, "policy", plan->policy->name);
+	return JsonbValueToJsonb(end_object(&state));
+}
+
 /* Rows by table that were not deleted, and what was done to them */
 static void
 put_rows_that_stay(JsonbParseState **state, Run *run, int64 *rows_by_step)

@@ -314,6 +314,43 @@ remedy: a statement that mends it; null if that is for a person to decide
 changes nothing, and locks tables in ACCESS SHARE mode
 raises an error if there is no such policy';
 
+--
+-- schedule_account_deletion(), cancel_account_deletion()
+--
+CREATE FUNCTION @extschema@.schedule_account_deletion(
+    account text,
+    grace interval DEFAULT '14 days',
+    policy text DEFAULT NULL,
+    performed_by text DEFAULT NULL
+)
+RETURNS timestamptz
+LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.schedule_account_deletion(text, interval, text, text) IS
+'lets an account be due once the grace has passed, and writes an audit row (delete_requested)
+account: its key as text; a key of several columns as a row: (1,2)
+grace: how long from the start of the transaction until it is due, the grace of the policy included
+policy: null: the only one that is registered
+performed_by: for the audit row: the key of whoever asks, not a name; null: the system
+returns when the account is due; if that is earlier already, it stays, and no audit row is written
+raises an error if there is no such account (P0002), if its done column is set (55000), or if a trigger keeps it';
+
+CREATE FUNCTION @extschema@.cancel_account_deletion(
+    account text,
+    policy text DEFAULT NULL,
+    performed_by text DEFAULT NULL
+)
+RETURNS boolean
+LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.cancel_account_deletion(text, text, text) IS
+'lets an account not be due any more, and writes an audit row (delete_cancelled); works until a run has claimed the account, also when it is due
+account, policy, performed_by: as for schedule_account_deletion()
+returns false, and writes none, if its deletion was not asked for
+raises an error if there is no such account (P0002), as when it was erased, if its done column is set (55000), or if a trigger keeps it';
+
 -- They delete people, or decide who is deleted: who may call them is the
 -- administrator's to decide, and what ALTER DEFAULT PRIVILEGES has decided for
 -- other objects does not count.

@@ -7,6 +7,7 @@
  * that SQL can call.  What they do goes through the files in this order:
  *
  *	register.c	what the operator decides: policies and steps
+ *	schedule.c	the grace period: asked for, and taken back
  *	check.c		what check_deletion_policy() finds:
  *	check_keys.c	foreign keys that block, or reach too far
  *	check_columns.c	columns that should be keys
@@ -27,6 +28,7 @@
  *	rows.c			those that others refer to
  *	preflight.c	refuse what must not start
  *	plan.c		from a policy to tonight's plan:
+ *	due.c			when an account is due
  *	audit.c			the audit table, and the rows written to it
  *	discover.c		whose rows go, whose stay, and whose stop an account
  *	definition.c	what the operator has decided of them
@@ -61,6 +63,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 #include "scheduled_deletion.h"
 
@@ -76,8 +79,11 @@ PG_FUNCTION_INFO_V1(add_deletion_step);
 PG_FUNCTION_INFO_V1(remove_deletion_step);
 PG_FUNCTION_INFO_V1(deletion_plan);
 PG_FUNCTION_INFO_V1(check_deletion_policy);
+PG_FUNCTION_INFO_V1(schedule_account_deletion);
+PG_FUNCTION_INFO_V1(cancel_account_deletion);
 
 void		_PG_init(void);
+static char *get_text_argument(FunctionCallInfo fcinfo, int i);
 static void take_arguments(FunctionCallInfo fcinfo, const int *columns,
 						   PolicyRow *row);
 static uint64 remove_from(FunctionCallInfo fcinfo, const char *table,
@@ -136,8 +142,7 @@ process_scheduled_deletions(PG_FUNCTION_ARGS)
 				 errmsg("dry_run must not be null")));
 
 	call.schema = get_func_namespace(fcinfo->flinfo->fn_oid);
-	call.policy_name = PG_ARGISNULL(0) ? NULL :
-		text_to_cstring(PG_GETARG_TEXT_PP(0));
+	call.policy_name = get_text_argument(fcinfo, 0);
 	call.max_accounts = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
 	call.dry_run = PG_GETARG_BOOL(2);
 
@@ -248,8 +253,7 @@ deletion_plan(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
 	policies = sd_load_policies(get_func_namespace(fcinfo->flinfo->fn_oid),
-								PG_ARGISNULL(0) ? NULL :
-								text_to_cstring(PG_GETARG_TEXT_PP(0)), true);
+								get_text_argument(fcinfo, 0), true);
 	foreach(lc, policies)
 		sd_describe_plan(sd_make_plan(lfirst(lc), AccessShareLock),
 						 (ReturnSetInfo *) fcinfo->resultinfo);
@@ -268,8 +272,7 @@ check_deletion_policy(PG_FUNCTION_ARGS)
 {
 	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
 	Oid			role = PG_ARGISNULL(1) ? GetUserId() : PG_GETARG_OID(1);
-	char	   *name = PG_ARGISNULL(0) ? NULL :
-		text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *name = get_text_argument(fcinfo, 0);
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	ListCell   *lc;
 
@@ -280,6 +283,71 @@ check_deletion_policy(PG_FUNCTION_ARGS)
 	sd_put_findings(sd_check_exposure(schema), result);
 	SPI_finish();
 	return (Datum) 0;
+}
+
+/*
+ * schedule_account_deletion(account text, grace interval, policy text,
+ *							 performed_by text) RETURNS timestamptz
+ *
+ * Let an account be due once the grace has passed; the answer is when it is.
+ */
+Datum
+schedule_account_deletion(PG_FUNCTION_ARGS)
+{
+	Request		request = {0};
+	TimestampTz result;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("account must not be null")));
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("grace must not be null")));
+	sd_check_not_negative(PG_GETARG_DATUM(1), "grace");
+
+	SPI_connect();
+	request.account = get_text_argument(fcinfo, 0);
+	request.policy = get_text_argument(fcinfo, 2);
+	request.performed_by = get_text_argument(fcinfo, 3);
+	result = sd_schedule(get_func_namespace(fcinfo->flinfo->fn_oid), &request,
+						 PG_GETARG_INTERVAL_P(1));
+	SPI_finish();
+	PG_RETURN_TIMESTAMPTZ(result);
+}
+
+/*
+ * cancel_account_deletion(account text, policy text, performed_by text)
+ * RETURNS boolean
+ *
+ * Let an account not be due any more; false if its deletion was not asked for.
+ */
+Datum
+cancel_account_deletion(PG_FUNCTION_ARGS)
+{
+	Request		request = {0};
+	bool		result;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("account must not be null")));
+
+	SPI_connect();
+	request.account = get_text_argument(fcinfo, 0);
+	request.policy = get_text_argument(fcinfo, 1);
+	request.performed_by = get_text_argument(fcinfo, 2);
+	result = sd_cancel(get_func_namespace(fcinfo->flinfo->fn_oid), &request);
+	SPI_finish();
+	PG_RETURN_BOOL(result);
+}
+
+/* An argument of type text, or NULL */
+static char *
+get_text_argument(FunctionCallInfo fcinfo, int i)
+{
+	return PG_ARGISNULL(i) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(i));
 }
 
 /*

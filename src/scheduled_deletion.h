@@ -305,6 +305,7 @@ typedef struct DeletionPlan
 	TupleDesc	key_tupdesc;	/* of a composite key, else NULL */
 	Oid			due_type;		/* timestamptz, timestamp or date */
 	Oid			audit_key_type; /* what the audit table's user_id is given */
+	Oid			performed_by_type;	/* invalid if it has no such column */
 
 	List	   *steps;			/* PlanStep *; those that block are not
 								 * executed */
@@ -328,6 +329,14 @@ typedef struct MissingPrivilege
 	char	   *sql_name;
 	char	   *grant;			/* the statement that grants them */
 } MissingPrivilege;
+
+/* Who asks for an account's deletion, or takes it back; as text, or NULL */
+typedef struct Request
+{
+	char	   *account;		/* its key */
+	char	   *policy;			/* NULL: the only one there is */
+	char	   *performed_by;
+} Request;
 
 /* An index that is looked for */
 typedef struct WantedIndex
@@ -529,6 +538,11 @@ typedef struct Call
 extern void sd_add_policy(Oid schema, PolicyRow *row);
 extern void sd_alter_policy(Oid schema, PolicyRow *row);
 extern void sd_add_step(Oid schema, PolicyRow *row);
+extern void sd_check_not_negative(Datum interval, const char *name);
+
+/* schedule.c */
+extern TimestampTz sd_schedule(Oid schema, Request *request, Interval *grace);
+extern bool sd_cancel(Oid schema, Request *request);
 
 /* check.c */
 extern List *sd_check_policy(DeletionPolicy *policy, Oid role);
@@ -628,6 +642,9 @@ extern Datum sd_new_key_array(RowSet *set, PlanKey *key, int column, int first);
 /* audit.c */
 extern void sd_resolve_audit_table(DeletionPlan *plan);
 extern void sd_refuse_audit_cascades(DeletionPlan *plan);
+extern void sd_write_audit_row(DeletionPlan *plan, Datum *key,
+							   const char *action, Jsonb *details,
+							   char *performed_by);
 extern void sd_write_audit_rows(Run *run, Account **accounts, int naccounts);
 
 /* preflight.c */
@@ -643,8 +660,18 @@ extern List *sd_hidden_tables(DeletionPlan *plan, Oid role);
 extern DeletionPlan *sd_make_plan(DeletionPolicy *policy, LOCKMODE lockmode);
 extern DeletionPlan *sd_begin_plan(DeletionPolicy *policy, LOCKMODE lockmode);
 extern void sd_prepare_plan(DeletionPlan *plan);
-extern Datum sd_cutoff(DeletionPlan *plan, TimestampTz moment);
 extern char *sd_key_text(DeletionPlan *plan, Datum *key);
+extern Datum *sd_key_from_text(DeletionPlan *plan, char *text);
+
+/* due.c */
+extern Oid	sd_due_type(DeletionPlan *plan, Relation account_table);
+extern Datum sd_cutoff(DeletionPlan *plan, TimestampTz moment);
+extern Datum sd_due_value(DeletionPlan *plan, TimestampTz moment);
+extern TimestampTz sd_due_at(DeletionPlan *plan, Datum due);
+extern bool sd_is_never_due(DeletionPlan *plan, Datum due);
+extern Datum sd_never_due(DeletionPlan *plan);
+extern TimestampTz sd_moment_after(DeletionPlan *plan, TimestampTz moment,
+								   Interval *interval);
 
 /* discover.c */
 extern void sd_discover(DeletionPlan *plan);
@@ -737,6 +764,7 @@ pg_noreturn extern void sd_throw_failure(const Failure *failure);
 
 /* report.c */
 extern Jsonb *sd_report(Call *call);
+extern Jsonb *sd_request_details(DeletionPlan *plan, Datum due);
 extern Jsonb *sd_audit_details(Run *run, Account *account);
 
 /* spi_util.c */
