@@ -23,7 +23,7 @@
 
 #include "scheduled_deletion.h"
 
-/* a question that the planner expects to cost more is not asked: some seconds */
+/* questions are asked until the planner expects all to cost that: some seconds */
 #define MAX_COST		250000.0
 
 /* how many of the accounts that are done are looked at */
@@ -37,7 +37,7 @@ static void check_marks(Check *check);
 static int64 count_marked(Check *check, const char *column, bool is_flag);
 static void check_leftovers(Check *check);
 static int64 count_leftovers(Check *check, PlanLink *link);
-static int64 ask_count(const char *query, int nargs, Oid *argtypes,
+static int64 ask_count(Check *check, const char *query, int nargs, Oid *argtypes,
 					   Datum *values);
 
 /* Columns that say in many applications that an account is to go, or gone */
@@ -143,7 +143,7 @@ count_marked(Check *check, const char *column, bool is_flag)
 	if (!sd_may_read(check->plan->account->table))
 		return UNKNOWN_COUNT;
 	sd_write_marked(check->plan, column, is_flag, &marked);
-	return ask_count(marked.query.data, lengthof(argtypes), argtypes, values);
+	return ask_count(check, marked.query.data, lengthof(argtypes), argtypes, values);
 }
 
 /*
@@ -203,25 +203,22 @@ count_leftovers(Check *check, PlanLink *link)
 		return UNKNOWN_COUNT;
 	initStringInfo(&query);
 	sd_write_leftovers(check->plan, link, MAX_DONE, &query);
-	return ask_count(query.data, 0, NULL, NULL);
+	return ask_count(check, query.data, 0, NULL, NULL);
 }
 
 /* The answer to a query that counts, if it can be had cheaply */
 static int64
-ask_count(const char *query, int nargs, Oid *argtypes, Datum *values)
+ask_count(Check *check, const char *query, int nargs, Oid *argtypes,
+		  Datum *values)
 {
-	MemoryContext caller_context = CurrentMemoryContext;
+	double		cost = sd_planner_expects("Total Cost", query, nargs,
+										  argtypes, values);
 	bool		is_null;
-	int64		count;
 
-	if (sd_planner_expects("Total Cost", query, nargs, argtypes,
-						   values) > MAX_COST)
+	if (check->cost + cost > MAX_COST)
 		return UNKNOWN_COUNT;
-	if (SPI_execute_with_args(query, nargs, argtypes, values, NULL, false,
-							  0) != SPI_OK_SELECT)
-		elog(ERROR, "unexpected result of: %s", query);
-	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-										SPI_tuptable->tupdesc, 1, &is_null));
-	MemoryContextSwitchTo(caller_context);
-	return count;
+	check->cost += cost;
+	(void) sd_query(query, SPI_OK_SELECT, nargs, argtypes, values);
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+									   SPI_tuptable->tupdesc, 1, &is_null));
 }

@@ -50,7 +50,7 @@ sd_check_attached_code(Check *check, List *tables, List *written)
 		" GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4";
 	Oid			argtypes[] = {OIDARRAYOID, OIDARRAYOID};
 	Datum		values[] = {sd_oid_array(tables), sd_oid_array(written)};
-	uint64		n = sd_ask_catalog(query, lengthof(argtypes), argtypes, values);
+	uint64		n = sd_query_catalog(query, lengthof(argtypes), argtypes, values);
 	SPITupleTable *rows = SPI_tuptable;
 
 	for (uint64 i = 0; i < n; i++)

@@ -57,7 +57,7 @@ sd_check_columns(Check *check)
 	values[0] = sd_name_array(column_names(check));
 	values[1] = sd_oid_array(column_types(check->plan->key->columns[0].type));
 	values[2] = sd_oid_array(check->plan->account_tables);
-	n = sd_ask_catalog(query, lengthof(argtypes), argtypes, values);
+	n = sd_query_catalog(query, lengthof(argtypes), argtypes, values);
 	rows = SPI_tuptable;
 
 	for (uint64 i = 0; i < n; i++)

@@ -123,7 +123,7 @@ sd_check_exposure(Oid schema)
 	char	   *roles;
 	Finding    *finding;
 
-	(void) sd_ask_catalog(query, lengthof(argtypes), argtypes, values);
+	(void) sd_query_catalog(query, lengthof(argtypes), argtypes, values);
 	roles = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	if (roles == NULL)
 		return NIL;

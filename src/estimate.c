@@ -91,17 +91,13 @@ double
 sd_planner_expects(const char *label, const char *query, int nargs,
 				   Oid *argtypes, Datum *values)
 {
-	MemoryContext caller_context = CurrentMemoryContext;
 	char	   *output;
 
 	label = psprintf("\"%s\": ", label);
-	if (SPI_execute_with_args(psprintf("EXPLAIN (FORMAT JSON) %s", query),
-							  nargs, argtypes, values, NULL, false,
-							  0) != SPI_OK_UTILITY)
-		elog(ERROR, "EXPLAIN failed");
-	output = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	MemoryContextSwitchTo(caller_context);
-	output = strstr(output, label);
+	(void) sd_query(psprintf("EXPLAIN (FORMAT JSON) %s", query),
+					SPI_OK_UTILITY, nargs, argtypes, values);
+	output = strstr(SPI_getvalue(SPI_tuptable->vals[0],
+								 SPI_tuptable->tupdesc, 1), label);
 	return output == NULL ? SD_UNKNOWN : strtod(output + strlen(label), NULL);
 }
 

@@ -377,6 +377,7 @@ typedef struct Check
 	DeletionPolicy *policy;
 	DeletionPlan *plan;			/* as a run would make it; NULL if it cannot */
 	DeletionPlan *followed;		/* the same with all that blocks followed */
+	double		cost;			/* of all queries of users' rows so far */
 	List	   *findings;		/* Finding * */
 } Check;
 
@@ -773,8 +774,10 @@ extern ErrorData *sd_in_subtransaction(bool (*body) (void *), void *arg,
 extern void sd_prepare(PlanStatement *statement);
 extern uint64 sd_execute(PlanStatement *statement, int expected,
 						 Datum *values, const char *nulls, DestReceiver *dest);
-extern uint64 sd_ask_catalog(const char *query, int nargs, Oid *argtypes,
-							 Datum *values);
+extern uint64 sd_query(const char *query, int expected, int nargs,
+					   Oid *argtypes, Datum *values);
+extern uint64 sd_query_catalog(const char *query, int nargs, Oid *argtypes,
+							   Datum *values);
 extern Datum sd_oid_array(List *oids);
 extern uint64 sd_execute_as_owner(Oid schema, const char *query, int expected,
 								  int nargs, Oid *argtypes, Datum *values,

@@ -143,28 +143,41 @@ sd_execute(PlanStatement *statement, int expected, Datum *values,
 }
 
 /*
- * Execute a query of the system catalogs only, in which nothing need be written
- * with its schema: the search_path is pg_catalog as long as it runs.  Returns
- * the number of rows, which are in SPI_tuptable.
+ * Execute a statement once, as the caller.  Returns the number of rows, which are
+ * in SPI_tuptable.
  */
 uint64
-sd_ask_catalog(const char *query, int nargs, Oid *argtypes, Datum *values)
+sd_query(const char *query, int expected, int nargs, Oid *argtypes,
+		 Datum *values)
 {
 	MemoryContext caller_context = CurrentMemoryContext;
+	int			code = SPI_execute_with_args(query, nargs, argtypes, values,
+											 NULL, false, 0);
+
+	MemoryContextSwitchTo(caller_context);
+	if (code != expected)
+		elog(ERROR, "unexpected SPI result %s: %s",
+			 SPI_result_code_string(code), query);
+	return SPI_processed;
+}
+
+/*
+ * The same of a query of the system catalogs, in which nothing need be written
+ * with its schema: the search_path is pg_catalog as long as it runs.
+ */
+uint64
+sd_query_catalog(const char *query, int nargs, Oid *argtypes, Datum *values)
+{
 	int			nestlevel = NewGUCNestLevel();
-	int			code;
+	uint64		nrows;
 
 	/* after an error, the end of the (sub)transaction restores it */
 	(void) set_config_option("search_path", "pg_catalog, pg_temp",
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
-	code = SPI_execute_with_args(query, nargs, argtypes, values, NULL, true, 0);
+	nrows = sd_query(query, SPI_OK_SELECT, nargs, argtypes, values);
 	AtEOXact_GUC(true, nestlevel);
-	MemoryContextSwitchTo(caller_context);
-	if (code != SPI_OK_SELECT)
-		elog(ERROR, "unexpected SPI result %s: %s",
-			 SPI_result_code_string(code), query);
-	return SPI_processed;
+	return nrows;
 }
 
 /*

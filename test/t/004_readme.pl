@@ -11,8 +11,9 @@
 #
 # the latter with the tables of test/shapes/<name>.sql.
 #
-# Output is what psql prints, without NOTICEs.  What differs each time is masked
-# on both sides, and then the widths of psql's columns are, too.
+# Output is what psql prints, without NOTICEs; or the error in which the block ends,
+# if the document shows one.  What differs each time is masked on both sides, and
+# then the widths of psql's columns are, too.
 
 use strict;
 use warnings;
@@ -148,7 +149,14 @@ foreach my $block (@blocks)
 		'>' => \my $stdout,
 		'2>' => \my $stderr);
 	my $status = $? >> 8;
-	is($status, 0, $name) or diag($stderr);
+	my $fails = ($block->{output} // '') =~ /^ERROR:/m;
+	if ($fails)
+	{
+		$stderr =~ s/^psql:\S+: (?=ERROR:)//m;
+		$stderr =~ s/^CONTEXT:.*//ms;
+		$stdout .= $stderr;
+	}
+	is($status, $fails ? 3 : 0, $name) or diag($stderr);
 	is(mask($stdout), mask($block->{output}), "$name: its output")
 	  if defined $block->{output};
 }
