@@ -181,6 +181,45 @@ ALTER TABLE guest_log ALTER user_id TYPE text;
 SELECT add_deletion_policy('guests', 'guests', due_column => 'leaves', audit_table => 'guest_log');
 SELECT policy, severity, code, object, message, detail, hint FROM check_deletion_policy() WHERE severity = 'info';
 
+SELECT remove_deletion_policy('guests');
+DROP TABLE x, visits;
+
+-- an index on what is compared as another type would not serve, so none is proposed
+CREATE TABLE prices (id numeric PRIMARY KEY, user_id int REFERENCES users ON DELETE CASCADE);
+CREATE INDEX ON prices (user_id);
+CREATE TABLE tags (price int REFERENCES prices ON DELETE CASCADE);
+CREATE INDEX ON tags (price);
+SELECT severity, code, object, hint, remedy FROM check_deletion_policy('users') WHERE code = 'unindexed_reference';
+DROP TABLE tags, prices;
+
+-- a key that only an inheritance child has
+CREATE TABLE child (code int UNIQUE) INHERITS (posts);
+CREATE TABLE ref (code int REFERENCES child (code) ON DELETE CASCADE);
+SELECT severity, code, object, message, hint FROM check_deletion_policy('users');
+SELECT process_scheduled_deletions('users');  -- fails
+DROP TABLE ref, child;
+
+-- no remedy that cannot be run: of a generated column, or of a foreign partition
+CREATE TABLE thread (id int PRIMARY KEY, user_id int REFERENCES users ON DELETE CASCADE, n int, up int GENERATED ALWAYS AS (n) STORED REFERENCES thread);
+CREATE INDEX ON thread (user_id); CREATE INDEX ON thread (up);
+CREATE FOREIGN DATA WRAPPER regress_sd_fdw;
+CREATE SERVER regress_sd_server FOREIGN DATA WRAPPER regress_sd_fdw;
+CREATE TABLE parts (user_id int) PARTITION BY LIST (user_id);
+CREATE FOREIGN TABLE part PARTITION OF parts FOR VALUES IN (1) SERVER regress_sd_server;
+CREATE TABLE "My audit" (user_id int);
+SELECT code, object, remedy FROM check_deletion_policy('users') WHERE code <> 'unindexed_due_column';
+DROP TABLE thread, parts, "My audit";
+DROP FOREIGN DATA WRAPPER regress_sd_fdw CASCADE;
+
+-- a table that was dropped after the caller's snapshot
+CREATE TABLE late (user_id int);
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT code, object FROM check_deletion_policy('users');
+\setenv PGDATABASE :DBNAME
+\! psql -X -q -c 'DROP TABLE app.late'
+SELECT code, object FROM check_deletion_policy('users');
+COMMIT;
+
 SET client_min_messages = warning;
 DROP SCHEMA app CASCADE;
 DROP EXTENSION scheduled_deletion;

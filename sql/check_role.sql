@@ -72,8 +72,29 @@ ALTER TABLE notes ADD CONSTRAINT short CHECK (app.length_of(note) < 1000);
 SELECT severity, code, object, message FROM check_deletion_policy('users', 'regress_sd_job');
 SELECT DISTINCT detail, hint FROM check_deletion_policy('users', 'regress_sd_job');
 SELECT severity, code, object FROM check_deletion_policy('users') LIMIT 1;
+CREATE RULE also AS ON DELETE TO posts DO ALSO SELECT app.next();
+CREATE TRIGGER f AFTER DELETE ON orders FOR EACH ROW WHEN (app.next() > 0) EXECUTE FUNCTION suppress_redundant_updates_trigger();
+CREATE TRIGGER g AFTER UPDATE ON orders FOR EACH ROW WHEN (app.next() > 0) EXECUTE FUNCTION suppress_redundant_updates_trigger();
+CREATE FUNCTION app.longer(text, int) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT length($1) > $2';
+ALTER FUNCTION app.longer OWNER TO regress_sd_app;
+CREATE OPERATOR app.>>>> (FUNCTION = app.longer, LEFTARG = text, RIGHTARG = int);
+ALTER TABLE audit_log ADD CHECK (action OPERATOR(app.>>>>) 3);
+CREATE DOMAIN word AS text CHECK (app.length_of(VALUE) > 0);
+ALTER TABLE audit_log ALTER action TYPE word;
+SELECT message FROM check_deletion_policy('users', 'regress_sd_job') WHERE message !~ 'trigger [ade] |posts_title|short|performed_by';
 GRANT regress_sd_job TO regress_sd_app;
 SELECT * FROM check_deletion_policy('users', 'regress_sd_job');
+
+-- nor does the check run such code with the rights of whoever checks
+CREATE FUNCTION app.tells(int) RETURNS bool IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'run as %', current_user; RETURN true; END $$;
+CREATE INDEX ON posts (user_id) WHERE app.tells(1);
+CREATE INDEX ON users (deleted_at) WHERE app.tells(1);
+ALTER FUNCTION app.tells OWNER TO regress_sd_app;
+SET client_min_messages = notice;
+ALTER TABLE users ADD archived_at timestamptz;
+SELECT code, object, detail FROM check_deletion_policy('users', 'regress_sd_app');
+SET client_min_messages = warning;
+ALTER TABLE users DROP archived_at;
 
 -- default privileges where the extension is
 ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT EXECUTE ON FUNCTIONS TO PUBLIC;

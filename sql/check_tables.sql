@@ -85,6 +85,11 @@ SELECT severity, code, object, message, detail, hint, remedy FROM check_deletion
 SELECT remedy FROM check_deletion_policy('users') WHERE remedy IS NOT NULL \gexec
 SELECT code, object, detail FROM check_deletion_policy('users');
 
+-- a done column that is there is not taken away, and a number is not a time
+ALTER TABLE users ADD archived_at timestamptz, ADD deleted smallint DEFAULT 0;
+SELECT code, object, detail, remedy FROM check_deletion_policy('users') WHERE object IN ('users(archived_at)', 'users(deleted)');
+ALTER TABLE users DROP archived_at, DROP deleted;
+
 -- accounts that are done, and have rows
 ALTER TABLE users DROP is_deleted, DROP "deletedAt";
 SELECT * FROM check_deletion_policy('users');
@@ -108,6 +113,19 @@ SELECT severity, code, object, message, remedy FROM check_deletion_policy('users
 SELECT remedy FROM check_deletion_policy('users') \gexec
 SELECT * FROM check_deletion_policy('users');
 ALTER TABLE audit_log DROP of;
+ALTER TABLE audit_log ALTER action TYPE varchar(12);
+SELECT severity, code, object, message FROM check_deletion_policy('users');
+ALTER TABLE audit_log ALTER action TYPE text, ALTER user_id SET NOT NULL, ALTER user_id ADD GENERATED ALWAYS AS IDENTITY, ALTER id DROP IDENTITY, ALTER id DROP NOT NULL;
+SELECT severity, code, object, message FROM check_deletion_policy('users');
+ALTER TABLE audit_log ALTER user_id DROP IDENTITY;
+ALTER TABLE audit_log RENAME TO log;
+SELECT alter_deletion_policy('users', audit_table => 'posts', enabled => false);
+SELECT severity, code, object, message FROM check_deletion_policy('users');
+SELECT alter_deletion_policy('users', audit_table => 'posts_pkey', enabled => false);
+SELECT severity, code, object, message FROM check_deletion_policy('users');
+SELECT alter_deletion_policy('users', audit_table => 'log', enabled => true);
+ALTER TABLE log RENAME TO audit_log;
+SELECT * FROM check_deletion_policy('users');
 SELECT add_deletion_step('users', 'marks', '{id}');
 ALTER TABLE marks RENAME id TO no;
 SELECT severity, code, object, message, hint FROM check_deletion_policy('users');
@@ -115,11 +133,36 @@ SELECT remove_deletion_step('users', 'marks');
 SELECT add_deletion_step('users', 'posts', '{id}', action => 'keep', reason => 'law');  -- fails
 ALTER TABLE users RENAME id TO no;
 SELECT severity, code, object, message, hint FROM check_deletion_policy('users');
+DROP TABLE audit_log;
+SELECT severity, code, object, message FROM check_deletion_policy('users');
+ALTER TABLE users RENAME no TO id;
+SELECT severity, code, object, message FROM check_deletion_policy('users');
 DROP TABLE users CASCADE;
 SELECT severity, code, object, message, hint FROM check_deletion_policy('users');
 SELECT alter_deletion_policy('users', enabled => false);
 SELECT code FROM check_deletion_policy('users');
 SELECT code FROM check_deletion_policy();  -- fails
+
+-- the built-in policy is checked, too, and not registered by that
+SELECT remove_deletion_policy('users');
+DROP SCHEMA app CASCADE;
+CREATE SCHEMA app;
+\getenv srcdir PG_ABS_SRCDIR
+\set schema :srcdir '/test/schema.sql'
+\set ECHO none
+\i :schema
+\set ECHO all
+START TRANSACTION READ ONLY;
+SELECT policy, code, object FROM check_deletion_policy();
+SELECT policy, count(*) FROM deletion_plan() GROUP BY 1;
+COMMIT;
+SELECT count(*) FROM deletion_policy;
+INSERT INTO profiles (id, email) VALUES ('00000000-0000-0000-0000-000000000001', 'a');
+SELECT schedule_account_deletion('00000000-0000-0000-0000-000000000001') > now() AS scheduled;
+SELECT count(*) FROM deletion_policy;
+SET lock_timeout = 1;
+DROP TABLE profiles CASCADE;
+SELECT code FROM check_deletion_policy('built-in');  -- fails
 
 SET client_min_messages = warning;
 DROP SCHEMA app CASCADE;

@@ -75,11 +75,17 @@ DROP TRIGGER keeps ON profiles;
 CREATE FUNCTION resets() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.deletion_scheduled_at := now(); RETURN NEW; END';
 CREATE TRIGGER resets BEFORE UPDATE ON profiles FOR EACH ROW EXECUTE FUNCTION resets();
 SELECT cancel_account_deletion(account('bob')::text);  -- fails
-SELECT schedule_account_deletion(account('bob')::text, '1 day') = now();
+SELECT schedule_account_deletion(account('bob')::text, '1 day');  -- fails
 DROP TRIGGER resets ON profiles;
 CREATE TRIGGER keeps BEFORE INSERT ON audit_log FOR EACH ROW EXECUTE FUNCTION keeps();
 SELECT cancel_account_deletion(account('bob')::text);  -- fails
 DROP TRIGGER keeps ON audit_log;
+CREATE RULE keeps AS ON INSERT TO audit_log DO INSTEAD NOTHING;
+SELECT cancel_account_deletion(account('bob')::text);  -- fails
+DROP RULE keeps ON audit_log;
+CREATE RULE keeps AS ON UPDATE TO profiles DO INSTEAD NOTHING;
+SELECT cancel_account_deletion(account('bob')::text);  -- fails
+DROP RULE keeps ON profiles;
 SELECT count(*) FROM audit_log;
 \set VERBOSITY default
 
@@ -113,6 +119,47 @@ CREATE FUNCTION due_after(days int, OUT asked timestamptz, OUT due timestamptz, 
 SELECT count(*) FILTER (WHERE due >= asked) AS not_early, count(*) FILTER (WHERE due < asked + '4 days') AS not_late,
     count(*) FILTER (WHERE due = (at AT TIME ZONE 'Asia/Tokyo' + '1 month') AT TIME ZONE 'Asia/Tokyo') AS as_told
 FROM generate_series(1, 400) n, due_after(n);
+
+-- at the precision of the column
+ALTER TABLE users ALTER at TYPE timestamptz(0);
+SELECT alter_deletion_policy('users', grace => '0', time_zone => 'UTC');
+SELECT cancel_account_deletion('5', 'users');
+SELECT schedule_account_deletion('5', '10 s', 'users') - now() BETWEEN '10 s' AND '11 s' AS not_early;
+SELECT at = date_trunc('second', at) AS whole FROM users WHERE id = 5;
+ALTER TABLE users ALTER at TYPE timestamptz;
+UPDATE users SET at = '294276-12-31' WHERE id = 5;
+SELECT alter_deletion_policy('users', grace => '1000000 hours');
+SELECT schedule_account_deletion('5', '200 years', 'users') - now() = '200 years' OR schedule_account_deletion('5', '200 years', 'users') > now() + '199 years' AS in_200_years;
+SELECT alter_deletion_policy('users', grace => '200000 years');
+SELECT cancel_account_deletion('5', 'users');
+SELECT schedule_account_deletion('5', '1 day', 'users');  -- fails
+
+-- a clock that is put forward, or back, near the time: no run comes before an account
+-- is due as the function says, and none is late by more than two hours
+CREATE FUNCTION zone(at timestamptz, back bool) RETURNS text LANGUAGE sql AS $$
+    SELECT format('AAA0BBB-1,%s/%s,%s/%s', extract(doy FROM a) - 1, a::time(0), extract(doy FROM b) - 1, b::time(0))
+    FROM (SELECT CASE WHEN back THEN at - interval '60 days' ELSE at END AT TIME ZONE 'UTC' AS a,
+        CASE WHEN back THEN at + interval '1 hour' ELSE at + interval '60 days' END AT TIME ZONE 'UTC' AS b) t $$;
+CREATE TABLE clocks (id int PRIMARY KEY, due timestamptz, due_local timestamp, due_at timestamptz);
+CREATE TABLE clocks_log (LIKE users_log);
+SELECT add_deletion_policy('clocks', 'clocks', due_column => 'due', audit_table => 'clocks_log', audit_columns => '{"performed_by": "by"}');
+CREATE FUNCTION run_near(minutes int, back bool, grace interval, due_column name, OUT early bigint, OUT late bigint) LANGUAGE plpgsql AS $$
+DECLARE started timestamptz := clock_timestamp(); BEGIN
+    PERFORM set_config('client_min_messages', 'warning', true);
+    PERFORM alter_deletion_policy('clocks', grace => grace, due_column => due_column, time_zone => zone(started + minutes * interval '1 minute', back));
+    DELETE FROM clocks;
+    INSERT INTO clocks SELECT k, started - grace + k * interval '1 minute', (started - grace + k * interval '1 minute') AT TIME ZONE 'UTC' FROM generate_series(-300, 300, 7) k;
+    UPDATE clocks SET due_at = schedule_account_deletion(id::text, '100 years', 'clocks');
+    CREATE TEMPORARY TABLE before AS TABLE clocks;
+    PERFORM process_scheduled_deletions('clocks');
+    SELECT count(*) FILTER (WHERE due_at > clock_timestamp() AND NOT EXISTS (SELECT FROM clocks WHERE id = b.id)),
+        count(*) FILTER (WHERE due_at < started - interval '2 hours' AND EXISTS (SELECT FROM clocks WHERE id = b.id))
+    INTO early, late FROM before b;
+    DROP TABLE before; END $$;
+SELECT grace, due_column, back, sum(early) AS early, sum(late) AS late
+FROM unnest('{0,1 day}'::interval[]) grace, unnest('{due,due_local}'::name[]) due_column, unnest('{f,t}'::bool[]) back,
+    generate_series(-190, 190, 95) minutes, run_near(minutes, back, grace, due_column)
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3;
 
 -- a key of several columns, of a policy that is disabled
 CREATE TABLE members (org int, name text, deletion_scheduled_at timestamptz, PRIMARY KEY (org, name));

@@ -28,6 +28,9 @@ SELECT alter_deletion_policy('users', grace => '0');
 SELECT add_deletion_policy(NULL, 'users');  -- fails
 SELECT add_deletion_policy('', 'users');  -- fails
 SELECT add_deletion_policy('u', NULL);  -- fails
+SELECT add_deletion_policy('u', 1::regclass);  -- fails
+SELECT add_deletion_policy('u', 'users', audit_table => 0::regclass);  -- fails
+SELECT add_deletion_step('users', 1::regclass, '{a}');  -- fails
 SELECT add_deletion_policy('u', 'users', key_columns => '{}');  -- fails
 SELECT add_deletion_policy('u', 'users', key_columns => '{NULL}');  -- fails
 SELECT add_deletion_policy('u', 'users', key_columns => '{tenant}');  -- fails

@@ -65,6 +65,8 @@ static void check_unknown_names(DeletionPolicy *policy);
 static bool is_audit_column(JsonbValue *string);
 static void check_types(DeletionPlan *plan, Relation rel,
 						Form_pg_attribute *columns);
+static void check_action_fits(Relation rel, Form_pg_attribute action);
+static void check_not_generated(Relation rel, Form_pg_attribute *columns);
 static void require_type(Relation rel, Form_pg_attribute column, Oid type);
 static void check_other_columns(Relation rel, Form_pg_attribute *columns);
 static void check_rows_stay(DeletionPlan *plan, Relation rel,
@@ -90,6 +92,7 @@ sd_resolve_audit_table(DeletionPlan *plan)
 
 	find_columns(plan, rel, columns);
 	check_types(plan, rel, columns);
+	check_not_generated(rel, columns);
 	check_other_columns(rel, columns);
 	check_rows_stay(plan, rel, columns[AUDIT_USER_ID]);
 	write_statement(plan, rel, columns);
@@ -269,6 +272,7 @@ check_types(DeletionPlan *plan, Relation rel, Form_pg_attribute *columns)
 
 	if (getBaseType(columns[AUDIT_ACTION]->atttypid) != VARCHAROID)
 		require_type(rel, columns[AUDIT_ACTION], TEXTOID);
+	check_action_fits(rel, columns[AUDIT_ACTION]);
 	require_type(rel, columns[AUDIT_DETAILS], JSONBOID);
 	if (columns[AUDIT_CREATED_AT] != NULL)
 		require_type(rel, columns[AUDIT_CREATED_AT], TIMESTAMPTZOID);
@@ -286,6 +290,41 @@ check_types(DeletionPlan *plan, Relation rel, Form_pg_attribute *columns)
 				 errhint("Run ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL.",
 						 sd_qualified_name(RelationGetRelid(rel)),
 						 quote_identifier(name))));
+	}
+}
+
+/* The longest of our actions has room */
+static void
+check_action_fits(Relation rel, Form_pg_attribute action)
+{
+	int32		typmod = action->atttypmod;
+	Oid			type = getBaseTypeAndTypmod(action->atttypid, &typmod);
+
+	if (type == VARCHAROID && typmod >= VARHDRSZ &&
+		typmod - VARHDRSZ < strlen("delete_requested"))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of audit table \"%s\" is too short for \"delete_requested\"",
+						NameStr(action->attname),
+						sd_table_name(RelationGetRelid(rel))),
+				 errhint("Change the column's type to text.")));
+}
+
+/* Columns that are filled by themselves cannot be given a value */
+static void
+check_not_generated(Relation rel, Form_pg_attribute *columns)
+{
+	for (int i = 0; i < NAUDIT_COLUMNS; i++)
+	{
+		if (columns[i] != NULL &&
+			(columns[i]->attgenerated != '\0' ||
+			 columns[i]->attidentity == ATTRIBUTE_IDENTITY_ALWAYS))
+			ereport(ERROR,
+					(errcode(ERRCODE_GENERATED_ALWAYS),
+					 errmsg("column \"%s\" of audit table \"%s\" is always generated",
+							NameStr(columns[i]->attname),
+							sd_table_name(RelationGetRelid(rel))),
+					 errhint("Let it be an ordinary column, or name another one in audit_columns.")));
 	}
 }
 

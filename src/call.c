@@ -79,7 +79,7 @@ call_body(void *arg)
 	ListCell   *lc;
 
 	call->started_at = GetCurrentTimestamp();
-	policies = sd_load_policies(call->schema, call->policy_name, false);
+	policies = sd_load_policies(call->schema, call->policy_name, false, true);
 	call->run_id = nextval_internal(get_relname_relid("deletion_run_id",
 													  call->schema), false);
 

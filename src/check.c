@@ -20,7 +20,7 @@
  */
 #include "postgres.h"
 
-#include "lib/stringinfo.h"
+#include "catalog/pg_class.h"
 #include "utils/builtins.h"
 #include "utils/elog.h"
 #include "utils/lsyscache.h"
@@ -38,12 +38,14 @@ typedef struct PlanPart
 } PlanPart;
 
 static void leave_out_lost_tables(Check *check);
+static bool is_table(Oid table);
 static void make_plan(Check *check);
 static DeletionPlan *make_followed_plan(Check *check);
 static bool make_part(Check *check, DeletionPlan **plan,
 					  void (*make) (DeletionPlan *plan), const char *code);
 static ErrorData *try_part(Check *check, DeletionPlan **plan,
 						   void (*make) (DeletionPlan *plan));
+static bool concerns_the_call(ErrorData *error);
 static bool part_body(void *arg);
 static void add_error(Check *check, const char *code, ErrorData *error);
 static int	compare_findings(const ListCell *a, const ListCell *b);
@@ -155,6 +157,15 @@ leave_out_lost_tables(Check *check)
 	}
 }
 
+/* Is it there, and an ordinary or partitioned table? */
+static bool
+is_table(Oid table)
+{
+	char		relkind = get_rel_relkind(table);
+
+	return relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE;
+}
+
 /* Make the plan as far as it can be made */
 static void
 make_plan(Check *check)
@@ -163,7 +174,9 @@ make_plan(Check *check)
 
 	if (!make_part(check, &plan, NULL, "account_table"))
 		return;
-	(void) make_part(check, &plan, sd_resolve_audit_table, "audit_table");
+	if (!make_part(check, &plan, sd_resolve_audit_table, "audit_table") &&
+		!is_table(check->policy->audit_table))
+		check->policy->audit_table = InvalidOid;
 	if (!make_part(check, &plan, sd_discover, "step"))
 		return;
 	(void) make_part(check, &plan, sd_refuse_audit_cascades, "audit_table");
@@ -215,10 +228,19 @@ try_part(Check *check, DeletionPlan **plan, void (*make) (DeletionPlan *plan))
 	bool		done;
 	ErrorData  *error = sd_in_subtransaction(part_body, &part, true, &done);
 
-	if (error != NULL && sd_fatal_failure(error)->kind == SD_RUN_FAILURE)
+	if (error != NULL && concerns_the_call(error))
 		ReThrowError(error);
 	*plan = part.plan;
 	return error;
+}
+
+/* Is it not the policy's: a cancel, or a lock that was not to be had? */
+static bool
+concerns_the_call(ErrorData *error)
+{
+	FailureKind kind = sd_fatal_failure(error)->kind;
+
+	return kind == SD_RUN_FAILURE || kind == SD_MOMENT_FAILURE;
 }
 
 static bool

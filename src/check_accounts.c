@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -37,6 +38,7 @@ static void check_marks(Check *check);
 static int64 count_marked(Check *check, const char *column, bool is_flag);
 static void check_leftovers(Check *check);
 static int64 count_leftovers(Check *check, PlanLink *link);
+static bool may_ask(Check *check, Oid table);
 static int64 ask_count(Check *check, const char *query, int nargs, Oid *argtypes,
 					   Datum *values);
 
@@ -113,9 +115,13 @@ check_marks(Check *check)
 	{
 		Oid			table = check->plan->account->table;
 		Oid			type = getBaseType(get_atttype(table, get_attnum(table, mark)));
-		int64		count = count_marked(check, mark, type == BOOLOID);
+		bool		is_time = type == TIMESTAMPTZOID ||
+			type == TIMESTAMPOID || type == DATEOID;
+		int64		count = UNKNOWN_COUNT;
 		Finding    *finding;
 
+		if (is_time || type == BOOLOID)
+			count = count_marked(check, mark, type == BOOLOID);
 		finding = sd_add_finding(check, SD_WARNING, "unread_mark",
 								 sd_sql_columns(table, list_make1(mark)),
 								 psprintf("column \"%s\" of account table \"%s\" looks like a mark of deletion, and is neither due column nor done column",
@@ -125,7 +131,8 @@ check_marks(Check *check)
 			psprintf("Accounts that are due and have it set: " INT64_FORMAT ".",
 					 count);
 		finding->hint = "If accounts that have it set are to be left alone, make it the done column.";
-		if (type != BOOLOID && !sd_is_not_null(table, mark))
+		if (is_time && !sd_is_not_null(table, mark) &&
+			check->policy->done_column == NULL)
 			finding->remedy = psprintf("SELECT %s.alter_deletion_policy(%s, done_column => %s)",
 									   quote_identifier(get_namespace_name(check->schema)),
 									   quote_literal_cstr(check->policy->name),
@@ -140,7 +147,7 @@ count_marked(Check *check, const char *column, bool is_flag)
 	Oid			argtypes[] = {check->plan->due_type};
 	Datum		values[] = {sd_cutoff(check->plan, GetCurrentTimestamp())};
 
-	if (!sd_may_read(check->plan->account->table))
+	if (!may_ask(check, check->plan->account->table))
 		return UNKNOWN_COUNT;
 	sd_write_marked(check->plan, column, is_flag, &marked);
 	return ask_count(check, marked.query.data, lengthof(argtypes), argtypes, values);
@@ -198,12 +205,28 @@ count_leftovers(Check *check, PlanLink *link)
 	if (link->key->step != check->plan->account ||
 		OidIsValid(link->member) || OidIsValid(link->key->member) ||
 		(link->definition != NULL && link->definition->match != NULL) ||
-		!sd_may_read(link->step->table) ||
-		!sd_may_read(check->plan->account->table))
+		!may_ask(check, link->step->table) ||
+		!may_ask(check, check->plan->account->table))
 		return UNKNOWN_COUNT;
 	initStringInfo(&query);
 	sd_write_leftovers(check->plan, link, MAX_DONE, &query);
 	return ask_count(check, query.data, 0, NULL, NULL);
+}
+
+/* May the caller read all rows of a table, and run no code of others by that? */
+static bool
+may_ask(Check *check, Oid table)
+{
+	ListCell   *lc;
+
+	if (!sd_may_read(table))
+		return false;
+	foreach(lc, find_all_inheritors(table, NoLock, NULL))
+	{
+		if (list_member_oid(check->unsafe_tables, lfirst_oid(lc)))
+			return false;
+	}
+	return true;
 }
 
 /* The answer to a query that counts, if it can be had cheaply */

@@ -15,6 +15,7 @@
 
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_statistic_ext.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -25,31 +26,47 @@
 
 #include "scheduled_deletion.h"
 
+static void check_function(Check *check, Oid table, Oid function,
+						   ObjectAddress *of);
+static bool is_run_by_any_query(const ObjectAddress *of);
 static Oid	function_owner(Oid function);
 
 /*
- * Code that is not called by a trigger: in the indexes of all these tables,
- * which the planner evaluates; and in defaults and constraints of those of which
- * rows are written.
+ * Triggers and rules that a run fires; what is in the indexes of all these
+ * tables, which the planner evaluates; and in defaults, constraints and domains
+ * of those of which rows are written.
  */
 void
-sd_check_attached_code(Check *check, List *tables, List *written)
+sd_check_code(Check *check, List *tables, List *written)
 {
+	/* of an operator, its function is called */
 	static const char *const query =
-		"SELECT c.relid, a.classid, a.objid, d.refobjid"
-		" FROM unnest($1) AS c (relid),"
-		" LATERAL (SELECT 'pg_class'::regclass AS classid, indexrelid AS objid"
-		"   FROM pg_index WHERE indrelid = relid"
-		"  UNION ALL SELECT tableoid, oid FROM pg_statistic_ext WHERE stxrelid = relid"
-		"  UNION ALL SELECT tableoid, oid FROM pg_attrdef"
-		"   WHERE adrelid = relid AND relid = ANY ($2)"
-		"  UNION ALL SELECT tableoid, oid FROM pg_constraint"
-		"   WHERE conrelid = relid AND contype = 'c' AND relid = ANY ($2)) AS a"
+		"WITH c AS (SELECT relid, relid = ANY ($2) AS is_written, n"
+		"   FROM unnest($1) WITH ORDINALITY AS t (relid, n))"
+		" SELECT relid, a.classid, a.objid, coalesce(o.oprcode::oid, d.refobjid)"
+		" FROM (SELECT relid, t.tableoid AS classid, t.oid AS objid"
+		"   FROM c JOIN pg_trigger t ON t.tgrelid = relid AND t.oid = ANY ($3)"
+		"  UNION ALL SELECT relid, r.tableoid, r.oid"
+		"   FROM c JOIN pg_rewrite r ON r.ev_class = relid AND r.oid = ANY ($3)"
+		"  UNION ALL SELECT relid, 'pg_class'::regclass, indexrelid"
+		"   FROM c JOIN pg_index ON indrelid = relid"
+		"  UNION ALL SELECT relid, s.tableoid, s.oid"
+		"   FROM c JOIN pg_statistic_ext s ON stxrelid = relid"
+		"  UNION ALL SELECT relid, f.tableoid, f.oid"
+		"   FROM c JOIN pg_attrdef f ON f.adrelid = relid AND is_written"
+		"  UNION ALL SELECT relid, k.tableoid, k.oid"
+		"   FROM c JOIN pg_constraint k ON k.conrelid = relid AND k.contype = 'c' AND is_written"
+		"  UNION ALL SELECT relid, k.tableoid, k.oid"
+		"   FROM c JOIN pg_attribute ON attrelid = relid AND attnum > 0 AND is_written"
+		"   JOIN pg_constraint k ON k.contypid = atttypid) AS a"
+		" JOIN c USING (relid)"
 		" JOIN pg_depend d ON d.classid = a.classid AND d.objid = a.objid"
-		"  AND d.refclassid = 'pg_proc'::regclass"
-		" GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4";
-	Oid			argtypes[] = {OIDARRAYOID, OIDARRAYOID};
-	Datum		values[] = {sd_oid_array(tables), sd_oid_array(written)};
+		" LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid"
+		" WHERE d.refclassid = 'pg_proc'::regclass OR o.oid IS NOT NULL"
+		" GROUP BY n, 1, 2, 3, 4 ORDER BY n, 2, 3, 4";
+	Oid			argtypes[] = {OIDARRAYOID, OIDARRAYOID, OIDARRAYOID};
+	Datum		values[] = {sd_oid_array(tables), sd_oid_array(written),
+	sd_oid_array(check->fired)};
 	uint64		n = sd_query_catalog(query, lengthof(argtypes), argtypes, values);
 	SPITupleTable *rows = SPI_tuptable;
 
@@ -63,39 +80,58 @@ sd_check_attached_code(Check *check, List *tables, List *written)
 			oids[j] = DatumGetObjectId(SPI_getbinval(rows->vals[i], rows->tupdesc,
 													 j + 1, &is_null));
 		ObjectAddressSet(address, oids[1], oids[2]);
-		sd_check_code(check, oids[0], oids[3], &address);
+		check_function(check, oids[0], oids[3], &address);
 	}
 }
 
-/* A function that something on a table calls */
-void
-sd_check_code(Check *check, Oid table, Oid function, const ObjectAddress *of)
+/*
+ * A function that something on a table calls.  Both may have been dropped since
+ * the snapshot of the query.
+ */
+static void
+check_function(Check *check, Oid table, Oid function, ObjectAddress *of)
 {
 	Oid			owner = function_owner(function);
+	char	   *description = getObjectDescription(of, true);
 	Finding    *finding;
 
+	if (!OidIsValid(owner) || description == NULL)
+		return;
+	if (is_run_by_any_query(of) && !is_member_of_role(owner, GetUserId()))
+		check->unsafe_tables = list_append_unique_oid(check->unsafe_tables,
+													  table);
 	if (is_member_of_role(owner, check->role))
 		return;
+
 	finding = sd_add_finding(check, SD_WARNING, "foreign_code",
 							 sd_sql_name(table),
 							 psprintf("%s calls function %s of role \"%s\" with the rights of role \"%s\"",
-									  getObjectDescription(of, false),
-									  format_procedure(function),
+									  description, format_procedure(function),
 									  GetUserNameFromId(owner, false),
 									  GetUserNameFromId(check->role, false)));
 	finding->detail = "Whoever owns the function decides what it does.";
-	finding->hint = "Give the job a role that owns nothing and has only the privileges that it needs, or a function's owner whom you trust as much.";
+	finding->hint = "Give the job a role that owns nothing and has only the privileges that it needs, or the function an owner whom you trust as much.";
 }
 
+/* Does the planner evaluate it, whatever is asked of the table? */
+static bool
+is_run_by_any_query(const ObjectAddress *of)
+{
+	return of->classId == RelationRelationId ||
+		of->classId == StatisticExtRelationId;
+}
+
+/* InvalidOid if the function is gone */
 static Oid
 function_owner(Oid function)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Oid			owner;
+	Oid			owner = InvalidOid;
 
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for function %u", function);
-	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
-	ReleaseSysCache(tuple);
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+		ReleaseSysCache(tuple);
+	}
 	return owner;
 }

@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
@@ -24,8 +26,9 @@ static List *column_names(Check *check);
 static void add_link_names(DeletionPlan *plan, List **names);
 static void add_name_forms(List **names, const char *noun, const char *key);
 static char *singular(const char *word);
-static List *column_types(Oid key_type);
+static List *column_types(DeletionPlan *plan);
 static void check_column(Check *check, Oid table, char *column);
+static bool can_be_step(Oid table);
 static bool is_linked(DeletionPlan *plan, Oid table, const char *column);
 
 /* Add the columns that look like references, of accounts with a key of one column */
@@ -55,7 +58,7 @@ sd_check_columns(Check *check)
 	if (check->plan->key->ncolumns > 1)
 		return;
 	values[0] = sd_name_array(column_names(check));
-	values[1] = sd_oid_array(column_types(check->plan->key->columns[0].type));
+	values[1] = sd_oid_array(column_types(check->plan));
 	values[2] = sd_oid_array(check->plan->account_tables);
 	n = sd_query_catalog(query, lengthof(argtypes), argtypes, values);
 	rows = SPI_tuptable;
@@ -150,9 +153,12 @@ singular(const char *word)
 
 /* The types in which a key may be kept */
 static List *
-column_types(Oid key_type)
+column_types(DeletionPlan *plan)
 {
-	switch (key_type)
+	KeyColumn  *key = &plan->key->columns[0];
+	Oid			table = plan->account->table;
+
+	switch (key->type)
 	{
 		case INT2OID:
 		case INT4OID:
@@ -163,31 +169,62 @@ column_types(Oid key_type)
 		case TEXTOID:
 			return list_make2_oid(TEXTOID, VARCHAROID);
 		default:
-			return list_make1_oid(key_type);
+			return list_make2_oid(key->type,
+								  getBaseType(get_atttype(table,
+														  get_attnum(table, key->name))));
 	}
 }
 
+/*
+ * The table is not part of the plan, so it may be gone, whatever the snapshot of
+ * the query says.
+ */
 static void
 check_column(Check *check, Oid table, char *column)
 {
+	Relation	rel = try_relation_open(table, AccessShareLock);
 	Finding    *finding;
 
-	if (list_member_oid(check->plan->account_tables, table) ||
-		sd_is_audit_table(check->plan, table) ||
-		is_linked(check->followed, table, column))
+	if (rel == NULL)
 		return;
+	if (sd_find_column(rel, column) != NULL &&
+		!list_member_oid(check->plan->account_tables, table) &&
+		!sd_is_audit_table(check->plan, table) &&
+		!is_linked(check->followed, table, column))
+	{
+		finding = sd_add_finding(check, SD_WARNING, "unlinked_column",
+								 sd_sql_columns(table, list_make1(column)),
+								 psprintf("column \"%s\" of table \"%s\" looks like a reference to accounts, and has neither a foreign key nor a step",
+										  column, sd_table_name(table)));
+		finding->detail = "Rows that it leads to an account survive it.";
+		finding->hint = "If it is one, a step deletes the rows, or says that they are kept: action => 'keep'.";
+		if (can_be_step(table))
+			finding->remedy = psprintf("SELECT %s.add_deletion_step(%s, %s, %s)",
+									   quote_identifier(get_namespace_name(check->schema)),
+									   quote_literal_cstr(check->policy->name),
+									   quote_literal_cstr(sd_qualified_name(table)),
+									   sd_name_array_literal(list_make1(column)));
+	}
+	relation_close(rel, AccessShareLock);
+}
 
-	finding = sd_add_finding(check, SD_WARNING, "unlinked_column",
-							 sd_sql_columns(table, list_make1(column)),
-							 psprintf("column \"%s\" of table \"%s\" looks like a reference to accounts, and has neither a foreign key nor a step",
-									  column, sd_table_name(table)));
-	finding->detail = "Rows that it leads to an account survive it.";
-	finding->hint = "If it is one, a step deletes the rows, or says that they are kept: action => 'keep'.";
-	finding->remedy = psprintf("SELECT %s.add_deletion_step(%s, %s, %s)",
-							   quote_identifier(get_namespace_name(check->schema)),
-							   quote_literal_cstr(check->policy->name),
-							   quote_literal_cstr(sd_qualified_name(table)),
-							   sd_name_array_literal(list_make1(column)));
+/*
+ * May a step delete from the table?  Not where a partition is a foreign table;
+ * and nobody is to be told to delete what looks like a record.
+ */
+static bool
+can_be_step(Oid table)
+{
+	ListCell   *lc;
+
+	if (strstr(asc_tolower(get_rel_name(table), NAMEDATALEN), "audit") != NULL)
+		return false;
+	foreach(lc, find_all_inheritors(table, AccessShareLock, NULL))
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_FOREIGN_TABLE)
+			return false;
+	}
+	return true;
 }
 
 /* Is a column of a table among those that lead anywhere in the plan? */

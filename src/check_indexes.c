@@ -55,7 +55,7 @@ check_due_column(Check *check)
 	if (policy->done_column != NULL)
 		wanted.nulls = list_make1(policy->done_column);
 	check_table(check, policy->account_table, &wanted, "unindexed_due_column",
-				psprintf("due column \"%s\" of account table \"%s\" has no index",
+				psprintf("due column \"%s\" of account table \"%s\" has no index that serves",
 						 policy->due_column,
 						 check->plan->account->table_name));
 }
@@ -68,7 +68,7 @@ check_link(Check *check, PlanLink *link)
 	check_table(check,
 				OidIsValid(link->member) ? link->member : link->step->table,
 				wanted, "unindexed_reference",
-				psprintf("%s %s of table \"%s\", by which rows lead to an account, %s no index",
+				psprintf("%s %s of table \"%s\", by which rows lead to an account, %s no index that serves",
 						 list_length(wanted->names) == 1 ? "column" : "columns",
 						 sd_name_list(wanted->names), link->step->table_name,
 						 list_length(wanted->names) == 1 ? "has" : "have"));
@@ -112,7 +112,10 @@ add_missing_index(Check *check, Oid table, WantedIndex *wanted,
 	finding = sd_add_finding(check, SD_WARNING, code, object, message);
 	finding->detail = psprintf("Each batch reads the whole table, which has %s.",
 							   sd_about_rows(table));
-	finding->remedy = create_index(table, wanted);
+	if (wanted->is_converted)
+		finding->hint = "An index would not serve, since the values are compared as another type: give the column the type of what it refers to.";
+	else
+		finding->remedy = create_index(table, wanted);
 }
 
 /* The statement that makes the index, without locking anybody out if that can be */

@@ -167,15 +167,21 @@ is_accounts_own(PlanLink *link)
 		sd_is_unique(link->step->table, sd_link_names(link));
 }
 
+/* Can a step set the columns to null? */
 static bool
 can_be_null(PlanLink *link)
 {
+	Relation	rel = table_open(link->step->table, NoLock);
+	bool		result = true;
+
 	for (int i = 0; i < link->ncolumns; i++)
 	{
-		if (sd_is_not_null(link->step->table, link->names[i]))
-			return false;
+		if (sd_is_not_null(link->step->table, link->names[i]) ||
+			sd_find_column(rel, link->names[i])->attgenerated != '\0')
+			result = false;
 	}
-	return true;
+	table_close(rel, NoLock);
+	return result;
 }
 
 /* A key whose action sets a column to null, or to a default, that does not take it */

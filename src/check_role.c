@@ -109,13 +109,13 @@ sd_check_exposure(Oid schema)
 {
 	/* roles that may use the schema and get something in it by default */
 	static const char *const query =
-		"SELECT string_agg(DISTINCT quote_ident(r.name), ', ' ORDER BY quote_ident(r.name))"
-		" FROM pg_default_acl d, aclexplode(d.defaclacl) a,"
-		" LATERAL (SELECT CASE a.grantee WHEN 0 THEN 'public'"
-		"  ELSE pg_get_userbyid(a.grantee) END) AS r (name)"
+		"SELECT string_agg(DISTINCT name, ', ' ORDER BY name)"
+		" FROM pg_default_acl d, aclexplode(d.defaclacl) a"
+		" LEFT JOIN pg_roles r ON r.oid = a.grantee,"
+		" LATERAL (SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END) AS n (name)"
 		" WHERE d.defaclnamespace = $1 AND d.defaclobjtype IN ('r', 'S', 'f')"
-		" AND a.grantee <> d.defaclrole"
-		" AND has_schema_privilege(r.name, $1, 'USAGE')";
+		" AND a.grantee <> d.defaclrole AND name IS NOT NULL"
+		" AND has_schema_privilege(a.grantee, $1, 'USAGE')";
 	Oid			argtypes[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(schema)};
 	Check		check = {0};

@@ -77,7 +77,7 @@ sd_check_triggers(Check *check)
 		if (change->event != CMD_DELETE)
 			written = list_append_unique_oid(written, change->table);
 	}
-	sd_check_attached_code(check, tables, written);
+	sd_check_code(check, tables, written);
 }
 
 /* The tables that a run changes, each once for what it does to it */
@@ -96,7 +96,8 @@ find_changes(DeletionPlan *plan)
 		else if (step->action == SD_SET_NULL || step->action == SD_SET_DEFAULT)
 			add_change(&changes, step->table, CMD_UPDATE);
 	}
-	add_change(&changes, plan->policy->audit_table, CMD_INSERT);
+	if (OidIsValid(plan->policy->audit_table))
+		add_change(&changes, plan->policy->audit_table, CMD_INSERT);
 	return changes;
 }
 
@@ -154,11 +155,9 @@ static void
 check_trigger(Check *check, Relation rel, Change *change, Trigger *trigger)
 {
 	char	   *table = sd_table_name(RelationGetRelid(rel));
-	ObjectAddress address = {TriggerRelationId, trigger->tgoid, 0};
 	Finding    *finding;
 
-	sd_check_code(check, change->table, trigger->tgfoid, &address);
-
+	check->fired = lappend_oid(check->fired, trigger->tgoid);
 	if (trigger->tgdeferrable)
 	{
 		finding = sd_add_finding(check, SD_INFO, "deferred_constraint",
@@ -227,8 +226,11 @@ check_rule(Check *check, Change *change, RewriteRule *rule)
 	ObjectAddress address = {RewriteRelationId, rule->ruleId, 0};
 	Finding    *finding;
 
-	if (rule->event != change->event || !rule->isInstead ||
-		rule->enabled == RULE_DISABLED || rule->enabled == RULE_FIRES_ON_REPLICA)
+	if (rule->event != change->event || rule->enabled == RULE_DISABLED ||
+		rule->enabled == RULE_FIRES_ON_REPLICA)
+		return;
+	check->fired = lappend_oid(check->fired, rule->ruleId);
+	if (!rule->isInstead)
 		return;
 	finding = sd_add_finding(check, SD_ERROR, "row_keeping_rule",
 							 sd_sql_name(change->table),
@@ -303,7 +305,7 @@ unique_index(Relation rel)
 		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
 		Form_pg_index form = index->rd_index;
 		bool		is_fit = form->indisunique && form->indisvalid &&
-			form->indimmediate && RelationGetIndexPredicate(index) == NIL &&
+			form->indimmediate && !sd_is_partial(index) &&
 			index->rd_rel->relam == BTREE_AM_OID;
 
 		for (int i = 0; i < form->indnkeyatts; i++)

@@ -57,6 +57,7 @@ static PlanStep *next_to_walk(DeletionPlan *plan);
 static void walk(DeletionPlan *plan, PlanStep *step);
 static void add_key_link(DeletionPlan *plan, PlanStep *target, Relation member,
 						 ForeignKey *fk);
+static void refuse_childs_key(PlanStep *target, ForeignKey *fk);
 static StepAction choose_action(DeletionPlan *plan, ForeignKey *fk);
 static bool is_defined(DeletionPlan *plan, PlanStep *target, ForeignKey *fk);
 static void refuse_late_key(DeletionPlan *plan, PlanStep *target,
@@ -161,6 +162,7 @@ add_key_link(DeletionPlan *plan, PlanStep *target, Relation member,
 	if (is_defined(plan, target, fk))
 		return;
 
+	refuse_childs_key(target, fk);
 	action = choose_action(plan, fk);
 	rel = sd_open_root(plan, fk->table,
 					   action == SD_DELETE ? plan->lockmode : AccessShareLock);
@@ -179,6 +181,26 @@ add_key_link(DeletionPlan *plan, PlanStep *target, Relation member,
 		link->member = fk->table;
 	step->links = lappend(step->links, link);
 	table_close(rel, NoLock);
+}
+
+/*
+ * What refers to a column that only an inheritance child has cannot be found by
+ * the rows of its parent.
+ */
+static void
+refuse_childs_key(PlanStep *target, ForeignKey *fk)
+{
+	ListCell   *lc;
+
+	foreach(lc, fk->referenced)
+	{
+		if (get_attnum(target->table, lfirst(lc)) == InvalidAttrNumber)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("foreign key \"%s\" refers to column \"%s\", which an inheritance child of table \"%s\" has and the table itself has not",
+							fk->name, (char *) lfirst(lc), target->table_name),
+					 errhint("Add the column to the table, or drop the constraint.")));
+	}
 }
 
 /* What is done with the rows of a foreign key of which the policy says nothing */

@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/int.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/fmgrprotos.h"
@@ -25,20 +26,24 @@
 
 #include "scheduled_deletion.h"
 
+static TimestampTz later(TimestampTz moment, int64 time);
+static int64 offset_near(DeletionPlan *plan, TimestampTz moment, bool most);
 static Timestamp to_local(DeletionPlan *plan, TimestampTz moment);
 static TimestampTz from_local(DeletionPlan *plan, Timestamp local);
 static Timestamp local_cutoff(Timestamp now, Interval *grace);
 static bool has_passed(Timestamp due, Timestamp now, Interval *grace);
 
-/* The type of the due column, a domain's base type */
-Oid
-sd_due_type(DeletionPlan *plan, Relation rel)
+/* Find out the type of the due column, a domain's base type, and its precision */
+void
+sd_resolve_due_column(DeletionPlan *plan, Relation rel)
 {
 	Form_pg_attribute due = sd_column(plan->policy, rel, "account table",
 									  plan->policy->due_column, "due_column");
-	Oid			type = getBaseType(due->atttypid);
 
-	if (type != TIMESTAMPTZOID && type != TIMESTAMPOID && type != DATEOID)
+	plan->due_typmod = due->atttypmod;
+	plan->due_type = getBaseTypeAndTypmod(due->atttypid, &plan->due_typmod);
+	if (plan->due_type != TIMESTAMPTZOID && plan->due_type != TIMESTAMPOID &&
+		plan->due_type != DATEOID)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("due column \"%s\" of account table \"%s\" has type %s",
@@ -46,13 +51,16 @@ sd_due_type(DeletionPlan *plan, Relation rel)
 						format_type_be(due->atttypid)),
 				 errdetail("It must be timestamp with time zone, timestamp without time zone, or date."),
 				 errhint("Name another column, or change its type.")));
-	return type;
 }
 
 /*
  * The latest value of the due column whose account is due at a moment: the last
- * one from which the grace has passed by then, on the clock of the policy's time
- * zone.  A parameter of that type lets an index on the column serve.
+ * one from which the grace has passed by then.  A parameter of that type lets an
+ * index on the column serve.
+ *
+ * Where a clock is put forward or back within a day, values are told apart by
+ * the offset that makes them due later: accounts may be late by as much as the
+ * clock is put, twice, but none is early.
  */
 Datum
 sd_cutoff(DeletionPlan *plan, TimestampTz moment)
@@ -64,11 +72,13 @@ sd_cutoff(DeletionPlan *plan, TimestampTz moment)
 		grace->month == 0 && grace->day == 0)
 		return TimestampTzGetDatum(moment - grace->time);
 
-	cutoff = local_cutoff(to_local(plan, moment), grace);
+	cutoff = local_cutoff(moment + offset_near(plan, moment, false), grace);
 	switch (plan->due_type)
 	{
 		case TIMESTAMPTZOID:
-			return TimestampTzGetDatum(from_local(plan, cutoff));
+			return TimestampTzGetDatum(cutoff -
+									   offset_near(plan, from_local(plan, cutoff),
+												   true));
 		case DATEOID:
 			return DirectFunctionCall1(timestamp_date,
 									   TimestampGetDatum(cutoff));
@@ -78,17 +88,43 @@ sd_cutoff(DeletionPlan *plan, TimestampTz moment)
 }
 
 /*
- * The earliest value of the due column whose account is not due before a moment:
- * the one after the latest that is.
+ * The earliest value of the due column, at its precision, whose account is not
+ * due before a moment.
  */
 Datum
 sd_due_value(DeletionPlan *plan, TimestampTz moment)
 {
-	Datum		before = sd_cutoff(plan, moment - 1);
+	Datum		due = sd_cutoff(plan, moment);
+	int64		step = USECS_PER_SEC;
 
 	if (plan->due_type == DATEOID)
-		return DateADTGetDatum(DatumGetDateADT(before) + 1);
-	return TimestampGetDatum(DatumGetTimestamp(before) + 1);
+	{
+		while (sd_due_at(plan, due) < moment)
+			due = DateADTGetDatum(DatumGetDateADT(due) + 1);
+		return due;
+	}
+
+	for (int i = plan->due_typmod < 0 ? MAX_TIMESTAMP_PRECISION : plan->due_typmod;
+		 i > 0; i--)
+		step /= 10;
+	for (;;)
+	{
+		Timestamp	value = DatumGetTimestamp(due);
+		TimestampTz due_at;
+
+		/* times before the epoch are negative */
+		if (value % step != 0)
+			value += value > 0 ? step - value % step : -(value % step);
+		due = TimestampGetDatum(value);
+		due_at = sd_due_at(plan, due);
+		if (!IS_VALID_TIMESTAMP(value))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+					 errmsg("timestamp out of range")));
+		if (due_at >= moment)
+			return due;
+		due = TimestampGetDatum(value + Max(moment - due_at, step));
+	}
 }
 
 /* The moment from which an account with that value of the due column is due */
@@ -102,9 +138,8 @@ sd_due_at(DeletionPlan *plan, Datum due)
 		local = DatumGetTimestamp(DirectFunctionCall1(date_timestamp, due));
 	else if (plan->due_type == TIMESTAMPOID)
 		local = DatumGetTimestamp(due);
-	else if (grace->month == 0 && grace->day == 0 &&
-			 !TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(due)))
-		return DatumGetTimestampTz(due) + grace->time;
+	else if (grace->month == 0 && grace->day == 0)
+		return later(DatumGetTimestampTz(due), grace->time);
 	else
 		local = to_local(plan, DatumGetTimestampTz(due));
 	return from_local(plan, DatumGetTimestamp(DirectFunctionCall2(timestamp_pl_interval,
@@ -140,6 +175,39 @@ sd_moment_after(DeletionPlan *plan, TimestampTz moment, Interval *interval)
 	return from_local(plan, DatumGetTimestamp(DirectFunctionCall2(timestamp_pl_interval,
 																  TimestampGetDatum(to_local(plan, moment)),
 																  IntervalPGetDatum(interval))));
+}
+
+/* A moment that many microseconds after another, or never */
+static TimestampTz
+later(TimestampTz moment, int64 time)
+{
+	TimestampTz result;
+
+	if (TIMESTAMP_NOT_FINITE(moment))
+		return moment;
+	if (pg_add_s64_overflow(moment, time, &result) ||
+		!IS_VALID_TIMESTAMP(result))
+		TIMESTAMP_NOEND(result);
+	return result;
+}
+
+/*
+ * How far the clock of the policy's time zone is ahead of UTC at a moment or, if
+ * that changes within a day before or after it, the least or the most of it.
+ */
+static int64
+offset_near(DeletionPlan *plan, TimestampTz moment, bool most)
+{
+	int64		offset = to_local(plan, moment) - moment;
+
+	for (int day = -1; day <= 1; day += 2)
+	{
+		TimestampTz near = moment + day * USECS_PER_DAY;
+		int64		other = to_local(plan, near) - near;
+
+		offset = most ? Max(offset, other) : Min(offset, other);
+	}
+	return offset;
 }
 
 /* A moment on the clock of the policy's time zone, and back */

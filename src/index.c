@@ -13,10 +13,15 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_am.h"
-#include "nodes/primnodes.h"
+#include "catalog/pg_index.h"
+#include "nodes/makefuncs.h"
+#include "parser/parse_coerce.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "scheduled_deletion.h"
 
@@ -34,6 +39,16 @@ sd_index_of_link(PlanLink *link)
 
 	wanted->names = sd_link_names(link);
 	wanted->operators = link->equals;
+	for (int i = 0; i < link->ncolumns; i++)
+	{
+		Oid			type = get_atttype(link->step->table,
+									   get_attnum(link->step->table,
+												  link->names[i]));
+
+		if (!IsPolymorphicType(link->types[i]) &&
+			!IsBinaryCoercible(getBaseType(type), link->types[i]))
+			wanted->is_converted = true;
+	}
 	if (link->definition != NULL)
 	{
 		foreach(lc, link->definition->matches)
@@ -75,7 +90,7 @@ sd_is_unique(Oid table, List *names)
 		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
 		Form_pg_index form = index->rd_index;
 		bool		is_covered = form->indisunique && form->indisvalid &&
-			RelationGetIndexPredicate(index) == NIL;
+			!sd_is_partial(index);
 
 		for (int i = 0; i < form->indnkeyatts; i++)
 			is_covered = is_covered &&
@@ -97,7 +112,8 @@ serves(Relation index, WantedIndex *wanted)
 	Form_pg_index form = index->rd_index;
 	int			nfound = 0;
 
-	if (!form->indisvalid || index->rd_rel->relam == BRIN_AM_OID)
+	if (!form->indisvalid || index->rd_rel->relam == BRIN_AM_OID ||
+		wanted->is_converted)
 		return false;
 	for (int i = 0; i < form->indnkeyatts; i++)
 	{
@@ -132,13 +148,23 @@ takes(Relation index, int column, WantedIndex *wanted, int name)
 		index->rd_indcollation[column] == collation;
 }
 
-/* Has a partial index all rows that the statement is about? */
+/*
+ * Has a partial index all rows that the statement is about?  Its predicate is
+ * only looked at: RelationGetIndexPredicate() would evaluate functions in it, with
+ * the rights of whoever looks.
+ */
 static bool
 is_implied(Relation index, WantedIndex *wanted)
 {
+	Datum		predicate;
+	bool		is_null;
 	ListCell   *lc;
 
-	foreach(lc, RelationGetIndexPredicate(index))
+	predicate = SysCacheGetAttr(INDEXRELID, index->rd_indextuple,
+								Anum_pg_index_indpred, &is_null);
+	if (is_null)
+		return true;
+	foreach(lc, make_ands_implicit(stringToNode(TextDatumGetCString(predicate))))
 	{
 		NullTest   *test = lfirst(lc);
 		AttrNumber	attnum;
@@ -153,6 +179,13 @@ is_implied(Relation index, WantedIndex *wanted)
 			return false;
 	}
 	return true;
+}
+
+/* Has an index only some of the rows? */
+bool
+sd_is_partial(Relation index)
+{
+	return !heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
 }
 
 /* The place of a column of the index's table among names, or -1 */

@@ -337,7 +337,7 @@ has_unique_index(Relation rel, PlanKey *key)
 		}
 		if (form->indisunique && form->indisvalid && form->indimmediate &&
 			form->indnkeyatts == key->ncolumns && nmatched == key->ncolumns &&
-			RelationGetIndexPredicate(index) == NIL)
+			!sd_is_partial(index))
 			found = true;
 		index_close(index, AccessShareLock);
 		if (found)

@@ -154,7 +154,7 @@ resolve_account_table(DeletionPlan *plan, Relation rel)
 	if (plan->key->ncolumns > 1)
 		plan->key_tupdesc = key_tupdesc(plan->key);
 
-	plan->due_type = sd_due_type(plan, rel);
+	sd_resolve_due_column(plan, rel);
 	if (policy->done_column != NULL)
 		check_done_column(plan, rel);
 	foreach(lc, policy->audit_details)

@@ -29,6 +29,7 @@
 #define BUILT_IN_POLICY	"built-in"
 #define ACCOUNT_TABLE	"profiles"
 #define KEY_COLUMN		"id"
+#define DUE_COLUMN		"deletion_scheduled_at"
 #define DONE_COLUMN		"deleted_at"
 
 static const struct
@@ -69,7 +70,8 @@ static List *read_audit_tables(Oid schema);
 static bool is_none_registered(Oid schema);
 static StepAction step_action(const char *action);
 static List *read_match(Jsonb *match);
-static bool register_built_in_policy(Oid schema);
+static DeletionPolicy *make_built_in_policy(Oid schema);
+static void register_policy(DeletionPolicy *policy);
 static Oid	find_built_in_table(Oid account_table, const char *role,
 								const char *name, const char *hint);
 pg_noreturn static void throw_no_policy(Oid schema, const char *name);
@@ -83,18 +85,35 @@ static List *get_names(HeapTuple tuple, TupleDesc tupdesc, const char *column);
 /*
  * The policy of that name or, without a name, every one.  Those that are disabled
  * only count if "all" is set.  Throws an error if there is none.
+ *
+ * If none at all is registered, it is the built-in one, where its tables are in
+ * the caller's search_path; it is registered by that if "may_register" is set.
+ * Who only looks at a policy, or acts on single accounts with rights of its own,
+ * must not decide which tables a job will follow.
  */
 List *
-sd_load_policies(Oid schema, const char *name, bool all)
+sd_load_policies(Oid schema, const char *name, bool all, bool may_register)
 {
 	List	   *policies = read_policies(schema, name, all);
 	List	   *audit_tables;
 	ListCell   *lc;
 
 	if (policies == NIL && is_none_registered(schema) &&
-		(name == NULL || strcmp(name, BUILT_IN_POLICY) == 0) &&
-		register_built_in_policy(schema))
-		policies = read_policies(schema, name, all);
+		(name == NULL || strcmp(name, BUILT_IN_POLICY) == 0))
+	{
+		DeletionPolicy *built_in = make_built_in_policy(schema);
+
+		if (built_in != NULL && may_register)
+		{
+			register_policy(built_in);
+			policies = read_policies(schema, name, all);
+		}
+		else if (built_in != NULL)
+		{
+			built_in->audit_tables = list_make1_oid(built_in->audit_table);
+			return list_make1(built_in);
+		}
+	}
 	if (policies == NIL)
 		throw_no_policy(schema, name);
 
@@ -295,56 +314,82 @@ read_match(Jsonb *match)
 }
 
 /*
- * Register the built-in policy if its account table is in the caller's
- * search_path; false if it is not.  Its other tables must be there, too.
- *
- * Another session may register it at the same time: then this one waits, and
- * finds the policy there.
+ * The built-in policy, if its account table is in the caller's search_path, or
+ * NULL.  Its other tables must be there, too.
  */
-static bool
-register_built_in_policy(Oid schema)
+static DeletionPolicy *
+make_built_in_policy(Oid schema)
 {
-	PolicyRow	policy = SD_NULL_ROW;
-	Oid			tables[lengthof(built_in_steps)];
-	Oid			account_table = sd_find_table(ACCOUNT_TABLE);
-	Oid			audit_table;
+	DeletionPolicy *policy = palloc0(sizeof(DeletionPolicy));
 
-	if (!OidIsValid(account_table))
-		return false;
+	policy->account_table = sd_find_table(ACCOUNT_TABLE);
+	if (!OidIsValid(policy->account_table))
+		return NULL;
 
-	for (int i = 0; i < lengthof(built_in_steps); i++)
-		tables[i] = find_built_in_table(account_table, "step table",
-										built_in_steps[i].table_name,
-										"Create it.");
-	audit_table = find_built_in_table(account_table, "audit table",
-									  SD_AUDIT_TABLE,
-									  sd_create_audit_table(account_table,
-															list_make1(KEY_COLUMN)));
-
-	sd_set_column(&policy, SD_POLICY, CStringGetTextDatum(BUILT_IN_POLICY));
-	sd_set_table(&policy, SD_ACCOUNT_TABLE, account_table);
-	sd_set_column(&policy, SD_KEY_COLUMNS,
-				  sd_name_array(list_make1(KEY_COLUMN)));
-	sd_set_column(&policy, SD_DONE_COLUMN,
-				  DirectFunctionCall1(namein, CStringGetDatum(DONE_COLUMN)));
-	sd_set_table(&policy, SD_AUDIT_TABLE_COLUMN, audit_table);
-	if (!sd_insert_policy(schema, &policy))
-		return true;
-
+	policy->schema = schema;
+	policy->name = BUILT_IN_POLICY;
+	policy->account_table_name = sd_qualified_name(policy->account_table);
+	policy->key_columns = list_make1(KEY_COLUMN);
+	policy->due_column = DUE_COLUMN;
+	policy->grace = palloc0(sizeof(Interval));
+	policy->done_column = DONE_COLUMN;
+	policy->time_zone = cstring_to_text("UTC");
+	policy->enabled = true;
 	for (int i = 0; i < lengthof(built_in_steps); i++)
 	{
-		PolicyRow	step = SD_NULL_ROW;
-		List	   *columns = NIL;
+		DeletionStep *step = palloc0(sizeof(DeletionStep));
 
+		step->table = find_built_in_table(policy->account_table, "step table",
+										  built_in_steps[i].table_name,
+										  "Create it.");
+		step->table_name = sd_qualified_name(step->table);
+		step->action = SD_DELETE;
 		for (int j = 0; j < built_in_steps[i].ncolumns; j++)
-			columns = lappend(columns, pstrdup(built_in_steps[i].columns[j]));
-		sd_set_column(&step, SD_STEP_POLICY,
-					  CStringGetTextDatum(BUILT_IN_POLICY));
-		sd_set_table(&step, SD_STEP_TABLE, tables[i]);
-		sd_set_column(&step, SD_STEP_COLUMNS, sd_name_array(columns));
-		sd_insert_step(schema, &step);
+			step->columns = lappend(step->columns,
+									pstrdup(built_in_steps[i].columns[j]));
+		policy->steps = lappend(policy->steps, step);
 	}
-	return true;
+	policy->audit_table = find_built_in_table(policy->account_table,
+											  "audit table", SD_AUDIT_TABLE,
+											  sd_create_audit_table(policy->account_table,
+																	policy->key_columns));
+	policy->audit_table_name = sd_qualified_name(policy->audit_table);
+	return policy;
+}
+
+/*
+ * Register the built-in policy: what it does not say is the default.  Another
+ * session may register it at the same time: then this one waits, and finds it
+ * there.
+ */
+static void
+register_policy(DeletionPolicy *policy)
+{
+	PolicyRow	row = SD_NULL_ROW;
+	ListCell   *lc;
+
+	sd_set_column(&row, SD_POLICY, CStringGetTextDatum(policy->name));
+	sd_set_table(&row, SD_ACCOUNT_TABLE, policy->account_table);
+	sd_set_column(&row, SD_KEY_COLUMNS, sd_name_array(policy->key_columns));
+	sd_set_column(&row, SD_DUE_COLUMN,
+				  DirectFunctionCall1(namein, CStringGetDatum(policy->due_column)));
+	sd_set_column(&row, SD_DONE_COLUMN,
+				  DirectFunctionCall1(namein, CStringGetDatum(policy->done_column)));
+	sd_set_table(&row, SD_AUDIT_TABLE_COLUMN, policy->audit_table);
+	if (!sd_insert_policy(policy->schema, &row))
+		return;
+
+	foreach(lc, policy->steps)
+	{
+		DeletionStep *step = lfirst(lc);
+		PolicyRow	step_row = SD_NULL_ROW;
+
+		sd_set_column(&step_row, SD_STEP_POLICY,
+					  CStringGetTextDatum(policy->name));
+		sd_set_table(&step_row, SD_STEP_TABLE, step->table);
+		sd_set_column(&step_row, SD_STEP_COLUMNS, sd_name_array(step->columns));
+		sd_insert_step(policy->schema, &step_row);
+	}
 }
 
 /*
@@ -404,10 +449,14 @@ sd_set_column(PolicyRow *row, int column, Datum value)
 	row->nulls[column] = ' ';
 }
 
-/* Give it a table, and its name, which is the next column */
+/* Give it a table, which must be there, and its name, which is the next column */
 void
 sd_set_table(PolicyRow *row, int column, Oid table)
 {
+	if (get_rel_name(table) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", table)));
 	sd_set_column(row, column, ObjectIdGetDatum(table));
 	sd_set_column(row, column + 1,
 				  CStringGetTextDatum(sd_qualified_name(table)));

@@ -100,7 +100,10 @@ throw_missing(DeletionPlan *plan, const char *role, List *missing)
 			 errhint("%s", grants.data)));
 }
 
-/* What a role lacks to run a plan: MissingPrivilege *, in the plan's order */
+/*
+ * What a role lacks to run a plan: MissingPrivilege *, in the plan's order.  A
+ * plan that is only checked may have no audit table.
+ */
 List *
 sd_missing_privileges(DeletionPlan *plan, Oid role)
 {
@@ -110,9 +113,12 @@ sd_missing_privileges(DeletionPlan *plan, Oid role)
 
 	foreach(lc, plan->steps)
 		check_step_privileges(&missing, role, plan, lfirst(lc));
-	check_schema_privilege(&missing, role, audit_table);
-	check_table_privileges(&missing, role, audit_table, ACL_INSERT, NULL);
-	check_sequence_privileges(&missing, role, audit_table);
+	if (OidIsValid(audit_table))
+	{
+		check_schema_privilege(&missing, role, audit_table);
+		check_table_privileges(&missing, role, audit_table, ACL_INSERT, NULL);
+		check_sequence_privileges(&missing, role, audit_table);
+	}
 	return missing;
 }
 
@@ -131,7 +137,8 @@ sd_hidden_tables(DeletionPlan *plan, Oid role)
 		if (step->action != SD_BLOCK)
 			tables = list_append_unique_oid(tables, step->table);
 	}
-	tables = list_append_unique_oid(tables, plan->policy->audit_table);
+	if (OidIsValid(plan->policy->audit_table))
+		tables = list_append_unique_oid(tables, plan->policy->audit_table);
 	foreach(lc, tables)
 	{
 		if (check_enable_rls(lfirst_oid(lc), role, true) == RLS_ENABLED)

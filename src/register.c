@@ -70,7 +70,7 @@ sd_alter_policy(Oid schema, PolicyRow *row)
 
 	/* the policy must be there */
 	(void) sd_load_policies(schema,
-							TextDatumGetCString(row->values[SD_POLICY]), true);
+							TextDatumGetCString(row->values[SD_POLICY]), true, true);
 	sd_update_policy(schema, row);
 	validate(schema, row->values[SD_POLICY], "changed");
 }
@@ -110,7 +110,7 @@ sd_add_step(Oid schema, PolicyRow *row)
 
 	/* the policy must be there */
 	(void) sd_load_policies(schema, TextDatumGetCString(row->values[SD_STEP_POLICY]),
-							true);
+							true, true);
 	sd_insert_step(schema, row);
 	validate(schema, row->values[SD_STEP_POLICY], "changed");
 }
@@ -274,7 +274,7 @@ validate(Oid schema, Datum policy_name, const char *what)
 {
 	DeletionPolicy *policy = linitial(sd_load_policies(schema,
 													   TextDatumGetCString(policy_name),
-													   true));
+													   true, false));
 	DeletionPlan *plan;
 	int			ndeleted = 0;
 	List	   *findings;

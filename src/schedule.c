@@ -39,7 +39,7 @@ typedef struct FoundAccount
 
 static void find_account(Oid schema, Request *request, FoundAccount *account);
 static DeletionPolicy *only_policy(Oid schema, const char *name);
-static Datum set_due(FoundAccount *account, Datum due, bool is_null);
+static void set_due(FoundAccount *account, Datum due, bool is_null);
 
 /*
  * Let an account be due once the grace has passed from now on; the answer is
@@ -64,7 +64,7 @@ sd_schedule(Oid schema, Request *request, Interval *grace)
 		sd_due_at(account.plan, account.due) <= sd_due_at(account.plan, due))
 		return sd_due_at(account.plan, account.due);
 
-	due = set_due(&account, due, false);
+	set_due(&account, due, false);
 	sd_write_audit_row(account.plan, account.key, "delete_requested",
 					   sd_request_details(account.plan, due),
 					   request->performed_by);
@@ -84,7 +84,7 @@ sd_cancel(Oid schema, Request *request)
 
 	refuses_null = sd_is_not_null(account.plan->account->table,
 								  account.plan->policy->due_column);
-	(void) set_due(&account, sd_never_due(account.plan), !refuses_null);
+	set_due(&account, sd_never_due(account.plan), !refuses_null);
 	sd_write_audit_row(account.plan, account.key, "delete_cancelled",
 					   sd_request_details(account.plan, account.due),
 					   request->performed_by);
@@ -136,7 +136,7 @@ find_account(Oid schema, Request *request, FoundAccount *account)
 static DeletionPolicy *
 only_policy(Oid schema, const char *name)
 {
-	List	   *policies = sd_load_policies(schema, name, true);
+	List	   *policies = sd_load_policies(schema, name, true, false);
 
 	if (list_length(policies) > 1)
 		ereport(ERROR,
@@ -147,18 +147,14 @@ only_policy(Oid schema, const char *name)
 	return linitial(policies);
 }
 
-/*
- * Set the due column of the account, and return what it is then: a trigger may
- * have its own mind.
- */
-static Datum
+/* Set the due column of the account; throws an error if it is not so then */
+static void
 set_due(FoundAccount *account, Datum due, bool is_null)
 {
 	int			nkeys = account->plan->key->ncolumns;
 	Datum	   *values = palloc(sizeof(Datum) * (nkeys + 1));
 	char	   *nulls = palloc(nkeys + 1);
-	bool		result_is_null = true;
-	Datum		result = 0;
+	bool		is_set = false;
 
 	memcpy(values, account->key, sizeof(Datum) * nkeys);
 	memset(nulls, ' ', nkeys);
@@ -166,15 +162,19 @@ set_due(FoundAccount *account, Datum due, bool is_null)
 	nulls[nkeys] = is_null ? 'n' : ' ';
 	if (sd_execute(&account->set_due, SPI_OK_UPDATE_RETURNING, values, nulls,
 				   NULL) == 1)
-		result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
-							   1, &result_is_null);
-	else
-		is_null = !is_null;
-	if (result_is_null != is_null)
+	{
+		bool		result_is_null;
+		Datum		result = SPI_getbinval(SPI_tuptable->vals[0],
+										   SPI_tuptable->tupdesc, 1,
+										   &result_is_null);
+
+		is_set = result_is_null == is_null && (is_null || result == due);
+	}
+	if (!is_set)
 		ereport(ERROR,
 				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
-				 errmsg("due column \"%s\" of account table \"%s\" was kept by a trigger or rule",
+				 errmsg("due column \"%s\" of account table \"%s\" was kept, or changed, by a trigger or rule",
 						account->plan->policy->due_column,
-						account->plan->account->table_name)));
-	return result;
+						account->plan->account->table_name),
+				 errhint("Let it take the value that it is given.")));
 }

@@ -253,7 +253,7 @@ deletion_plan(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
 	policies = sd_load_policies(get_func_namespace(fcinfo->flinfo->fn_oid),
-								get_text_argument(fcinfo, 0), true);
+								get_text_argument(fcinfo, 0), true, false);
 	foreach(lc, policies)
 		sd_describe_plan(sd_make_plan(lfirst(lc), AccessShareLock),
 						 (ReturnSetInfo *) fcinfo->resultinfo);
@@ -278,7 +278,7 @@ check_deletion_policy(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
-	foreach(lc, sd_load_policies(schema, name, name != NULL))
+	foreach(lc, sd_load_policies(schema, name, name != NULL, false))
 		sd_put_findings(sd_check_policy(lfirst(lc), role), result);
 	sd_put_findings(sd_check_exposure(schema), result);
 	SPI_finish();

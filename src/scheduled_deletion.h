@@ -304,6 +304,7 @@ typedef struct DeletionPlan
 	List	   *account_tables; /* the account table and all its partitions */
 	TupleDesc	key_tupdesc;	/* of a composite key, else NULL */
 	Oid			due_type;		/* timestamptz, timestamp or date */
+	int32		due_typmod;		/* -1, or how many decimals of a second */
 	Oid			audit_key_type; /* what the audit table's user_id is given */
 	Oid			performed_by_type;	/* invalid if it has no such column */
 
@@ -345,6 +346,8 @@ typedef struct WantedIndex
 	Oid		   *operators;		/* that compare them; NULL: by their order */
 	List	   *matched;		/* others, of which the value is known ... */
 	List	   *nulls;			/* ... or that are null */
+	bool		is_converted;	/* their values are compared as another type,
+								 * so that no index on them serves */
 } WantedIndex;
 
 /* How grave a finding is */
@@ -377,6 +380,9 @@ typedef struct Check
 	DeletionPolicy *policy;
 	DeletionPlan *plan;			/* as a run would make it; NULL if it cannot */
 	DeletionPlan *followed;		/* the same with all that blocks followed */
+	List	   *fired;			/* Oid: triggers and rules that a run fires */
+	List	   *unsafe_tables;	/* Oid: to query them runs code of a role
+								 * without the caller's rights */
 	double		cost;			/* of all queries of users' rows so far */
 	List	   *findings;		/* Finding * */
 } Check;
@@ -563,12 +569,11 @@ extern char *sd_next_unread_mark(DeletionPolicy *policy, int *i);
 /* index.c */
 extern WantedIndex *sd_index_of_link(PlanLink *link);
 extern bool sd_has_index(Oid table, WantedIndex *wanted);
+extern bool sd_is_partial(Relation index);
 extern bool sd_is_unique(Oid table, List *names);
 
 /* check_code.c */
-extern void sd_check_code(Check *check, Oid table, Oid function,
-						  const ObjectAddress *of);
-extern void sd_check_attached_code(Check *check, List *tables, List *written);
+extern void sd_check_code(Check *check, List *tables, List *written);
 
 /* finding.c */
 extern Finding *sd_add_finding(Check *check, Severity severity,
@@ -665,7 +670,7 @@ extern char *sd_key_text(DeletionPlan *plan, Datum *key);
 extern Datum *sd_key_from_text(DeletionPlan *plan, char *text);
 
 /* due.c */
-extern Oid	sd_due_type(DeletionPlan *plan, Relation account_table);
+extern void sd_resolve_due_column(DeletionPlan *plan, Relation account_table);
 extern Datum sd_cutoff(DeletionPlan *plan, TimestampTz moment);
 extern Datum sd_due_value(DeletionPlan *plan, TimestampTz moment);
 extern TimestampTz sd_due_at(DeletionPlan *plan, Datum due);
@@ -719,7 +724,8 @@ extern void sd_write_leftovers(DeletionPlan *plan, PlanLink *link, int limit,
 							   StringInfo query);
 
 /* policy.c */
-extern List *sd_load_policies(Oid schema, const char *name, bool all);
+extern List *sd_load_policies(Oid schema, const char *name, bool all,
+							  bool may_register);
 extern void sd_set_column(PolicyRow *row, int column, Datum value);
 extern void sd_set_table(PolicyRow *row, int column, Oid table);
 extern bool sd_insert_policy(Oid schema, PolicyRow *row);

@@ -106,7 +106,8 @@ sd_prepare(PlanStatement *statement)
 /*
  * Execute a prepared statement; rows go to "dest" if it is given, or else to
  * SPI_tuptable.  nulls as in SPI_execute_plan, NULL if no value is null.
- * Returns the number of rows processed.
+ * Returns the number of rows processed; 0 if a rule has put something else in
+ * the statement's place.
  */
 uint64
 sd_execute(PlanStatement *statement, int expected, Datum *values,
@@ -132,14 +133,14 @@ sd_execute(PlanStatement *statement, int expected, Datum *values,
 	options.dest = dest;
 
 	code = SPI_execute_plan_extended(statement->plan, &options);
-	if (code != expected)
+	if (code != expected && code != SPI_OK_REWRITTEN)
 		elog(ERROR, "unexpected SPI result %s: %s",
 			 SPI_result_code_string(code), statement->query.data);
 
 	/* SPI leaves its own context to be the current one */
 	MemoryContextSwitchTo(caller_context);
 	pfree(params);
-	return SPI_processed;
+	return code == expected ? SPI_processed : 0;
 }
 
 /*
