@@ -68,6 +68,7 @@ ALTER TABLE users DROP CONSTRAINT users_login_key;
 SELECT code, object FROM check_deletion_policy('users');
 SELECT remove_deletion_step('users', 'login');
 ALTER TABLE users DROP login;
+DROP TABLE login;
 
 -- actions that a column does not take
 CREATE DOMAIN filled AS int NOT NULL;
@@ -100,6 +101,48 @@ SELECT add_deletion_step('users', 'images', '{of_id}', via => 'posts', match => 
 SELECT severity, code, object, message, detail FROM check_deletion_policy('users');
 SELECT remove_deletion_step('users', 'images');
 DROP TABLE comments, replies, reactions, images;
+
+-- a step that compares with another table's key than its column refers to
+CREATE TABLE photos (id int PRIMARY KEY, post_id int REFERENCES posts ON DELETE CASCADE);
+CREATE INDEX ON photos (post_id);
+SELECT add_deletion_step('users', 'photos', '{post_id}');
+SELECT severity, code, object, message, detail, hint FROM check_deletion_policy('users') WHERE code = 'misdirected_step';
+SELECT remove_deletion_step('users', 'photos'), add_deletion_step('users', 'photos', '{post_id}', via => 'posts');
+SELECT * FROM check_deletion_policy('users');
+ALTER TABLE posts DROP CONSTRAINT posts_user_id_fkey;
+SELECT severity, code, object, message, hint FROM check_deletion_policy('users');
+CALL mend();
+SET client_min_messages = notice;
+SELECT remove_deletion_step('users', 'posts');
+SELECT add_deletion_step('users', 'posts', '{user_id}'), add_deletion_step('users', 'photos', '{post_id}', via => 'posts');
+SELECT remove_deletion_step('users', 'posts');
+SET client_min_messages = warning;
+SELECT remove_deletion_step('users', 'photos');
+ALTER TABLE posts ADD FOREIGN KEY (user_id) REFERENCES users ON DELETE CASCADE;
+DROP TABLE photos;
+
+-- unless both refer to the same, as those to Supabase's users; which stay without a step
+CREATE TABLE login (id int PRIMARY KEY);
+ALTER TABLE users ADD FOREIGN KEY (id) REFERENCES login;
+CREATE TABLE tokens (user_id int REFERENCES login ON DELETE CASCADE);
+CREATE INDEX ON tokens (user_id);
+SELECT add_deletion_step('users', 'tokens', '{user_id}');
+SELECT severity, code, object, message, detail, hint, remedy FROM check_deletion_policy('users');
+CALL mend();
+SELECT * FROM check_deletion_policy('users');
+SELECT remove_deletion_step('users', 'tokens'), remove_deletion_step('users', 'login');
+DROP TABLE tokens;
+DROP TABLE login CASCADE;
+
+-- who has only edited a row does not take it along; nor what is of several kinds
+CREATE TABLE pages (id int PRIMARY KEY, user_id int NOT NULL REFERENCES users, edited_by int REFERENCES users, sender_user_id int, owner_id int, owner_type text, "reviewerUserId" int);
+CREATE TABLE edits (id int PRIMARY KEY, edited_by int REFERENCES users ON DELETE SET NULL, owner_id int REFERENCES users ON DELETE CASCADE);
+CREATE TABLE marked (edited_by int);
+SELECT code, object, remedy FROM check_deletion_policy('users') WHERE code NOT LIKE 'unindexed%';
+SELECT remedy FROM check_deletion_policy('users') WHERE remedy IS NOT NULL \gexec
+SELECT severity, code, object, detail FROM check_deletion_policy('users');
+SELECT count(remove_deletion_step('users', t)) FROM unnest('{pages,marked}'::regclass[]) t;
+DROP TABLE pages, edits, marked;
 
 -- columns that should have a key
 CREATE TABLE a (user_id int); CREATE INDEX ON a (user_id);
@@ -190,6 +233,20 @@ CREATE INDEX ON prices (user_id);
 CREATE TABLE tags (price int REFERENCES prices ON DELETE CASCADE);
 CREATE INDEX ON tags (price);
 SELECT severity, code, object, hint, remedy FROM check_deletion_policy('users') WHERE code = 'unindexed_reference';
+
+-- a part of the columns is enough if it leaves few rows
+CREATE TABLE orgs (org int, id int, user_id int REFERENCES users ON DELETE CASCADE, PRIMARY KEY (org, id));
+CREATE INDEX ON orgs (user_id);
+CREATE TABLE seats (org int, id int, FOREIGN KEY (org, id) REFERENCES orgs ON DELETE CASCADE);
+CREATE INDEX ON seats (org);
+INSERT INTO orgs SELECT 1, n FROM generate_series(1, 1200) n;
+INSERT INTO seats SELECT org, id FROM orgs;
+SELECT code, object FROM check_deletion_policy('users') WHERE code = 'unindexed_reference';
+ANALYZE seats;
+SELECT code, object FROM check_deletion_policy('users') WHERE code = 'unindexed_reference' AND object ~ 'seats';
+CREATE INDEX ON seats (id);
+SELECT code, object FROM check_deletion_policy('users') WHERE code = 'unindexed_reference' AND object ~ 'seats';
+DROP TABLE seats, orgs;
 DROP TABLE tags, prices;
 
 -- a key that only an inheritance child has

@@ -20,7 +20,11 @@ CREATE FUNCTION lets() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF OLD.id > 0 
 CREATE FUNCTION keeps() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF OLD.id > 0 THEN RETURN NULL; END IF; RETURN OLD; END';
 CREATE FUNCTION forgets() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 CREATE FUNCTION loses() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN OLD := NULL; RETURN OLD; END';
+CREATE FUNCTION tells() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF TG_OP = ''DELETE'' THEN RETURN OLD; END IF; RETURN NEW; END';
+CREATE FUNCTION either() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN COALESCE(NEW, OLD); END';
 CREATE TRIGGER a BEFORE DELETE ON posts FOR EACH ROW EXECUTE FUNCTION lets();
+CREATE TRIGGER a2 BEFORE INSERT OR UPDATE OR DELETE ON posts FOR EACH ROW EXECUTE FUNCTION tells();
+CREATE TRIGGER a3 BEFORE INSERT OR UPDATE OR DELETE ON posts FOR EACH ROW EXECUTE FUNCTION either();
 CREATE TRIGGER b AFTER DELETE ON posts FOR EACH ROW EXECUTE FUNCTION keeps();
 CREATE TRIGGER c BEFORE DELETE ON posts EXECUTE FUNCTION keeps();
 CREATE TRIGGER d BEFORE UPDATE OR INSERT ON posts FOR EACH ROW EXECUTE FUNCTION keeps();
@@ -82,7 +86,9 @@ DROP TABLE tags, events;
 ALTER TABLE users ADD deleted_at timestamptz, ADD is_deleted bool, ADD "deletedAt" date NOT NULL DEFAULT 'infinity';
 INSERT INTO users VALUES (1, '2020-01-01', now(), true), (2, '2020-01-01', NULL, true), (3, NULL, now(), true), (4, '2020-01-01', now(), false);
 SELECT severity, code, object, message, detail, hint, remedy FROM check_deletion_policy('users');
+UPDATE users SET deletion_scheduled_at = NULL WHERE deleted_at IS NOT NULL;
 SELECT remedy FROM check_deletion_policy('users') WHERE remedy IS NOT NULL \gexec
+UPDATE users SET deletion_scheduled_at = '2020-01-01' WHERE deleted_at IS NOT NULL AND id <> 3;
 SELECT code, object, detail FROM check_deletion_policy('users');
 
 -- a done column that is there is not taken away, and a number is not a time

@@ -41,7 +41,10 @@ SELECT add_deletion_policy('u', 'users', due_column => 'email');  -- fails
 SELECT add_deletion_policy('u', 'users', done_column => 'nothing');  -- fails
 ALTER TABLE users ADD gone boolean NOT NULL DEFAULT false;
 SELECT add_deletion_policy('u', 'users', done_column => 'gone');  -- fails
+ALTER TABLE users DROP gone, ADD gone timestamptz NOT NULL DEFAULT 'infinity';
+SELECT add_deletion_policy('u', 'users', done_column => 'gone');  -- fails
 ALTER TABLE users DROP gone;
+SELECT add_deletion_policy('u', 'users', done_column => 'deletion_scheduled_at');  -- fails
 SELECT add_deletion_policy('u', 'users', grace => '-1 day');  -- fails
 SELECT add_deletion_policy('u', 'users', overdue_after => '-1 day');  -- fails
 SELECT add_deletion_policy('u', 'users', time_zone => 'Middle/Earth');  -- fails

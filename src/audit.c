@@ -76,7 +76,7 @@ static void write_statement(DeletionPlan *plan, Relation rel,
 							Form_pg_attribute *columns);
 static Datum audit_key(DeletionPlan *plan, Datum *key);
 static void write_rows(DeletionPlan *plan, Datum *keys, Datum *details,
-					   int nrows, const char *action, char *performed_by);
+					   int nrows, const char *action, Datum *performed_by);
 
 /*
  * Find the columns of the policy's audit table, refuse one that is not fit, and
@@ -515,23 +515,34 @@ sd_write_audit_rows(Run *run, Account **accounts, int naccounts)
 }
 
 /*
- * Write one audit row of another action.  performed_by is the key of whom it was
- * done by, as text, or NULL; the statement must be prepared.
+ * Who did something, as the audit table takes it: a key, given as text.  Throws
+ * an error if it is not of its type, or if there is no column for it.
  */
-void
-sd_write_audit_row(DeletionPlan *plan, Datum *key, const char *action,
-				   Jsonb *details, char *performed_by)
+Datum
+sd_performed_by(DeletionPlan *plan, char *performed_by)
 {
-	Datum		audit_key_value = audit_key(plan, key);
-	Datum		details_value = JsonbPGetDatum(details);
-
-	if (performed_by != NULL && !OidIsValid(plan->performed_by_type))
+	if (!OidIsValid(plan->performed_by_type))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("audit table \"%s\" of deletion policy \"%s\" has no column for performed_by",
 						sd_table_name(plan->policy->audit_table),
 						plan->policy->name),
 				 errhint("Leave it out, or name a column in the policy's audit_columns.")));
+	return sd_value_from_text(plan->performed_by_type, performed_by,
+							  "performed_by");
+}
+
+/*
+ * Write one audit row of another action, by somebody, or by the system if that is
+ * NULL; the statement must be prepared.
+ */
+void
+sd_write_audit_row(DeletionPlan *plan, Datum *key, const char *action,
+				   Jsonb *details, Datum *performed_by)
+{
+	Datum		audit_key_value = audit_key(plan, key);
+	Datum		details_value = JsonbPGetDatum(details);
+
 	write_rows(plan, &audit_key_value, &details_value, 1, action, performed_by);
 }
 
@@ -547,7 +558,7 @@ audit_key(DeletionPlan *plan, Datum *key)
 
 static void
 write_rows(DeletionPlan *plan, Datum *keys, Datum *details, int nrows,
-		   const char *action, char *performed_by)
+		   const char *action, Datum *performed_by)
 {
 	Datum		values[5] = {0};
 	char		nulls[] = {' ', ' ', ' ', ' ', performed_by == NULL ? 'n' : ' '};
@@ -565,13 +576,7 @@ write_rows(DeletionPlan *plan, Datum *keys, Datum *details, int nrows,
 	values[2] = CStringGetTextDatum(action);
 	values[3] = TimestampTzGetDatum(GetCurrentTimestamp());
 	if (performed_by != NULL)
-	{
-		Oid			input;
-		Oid			ioparam;
-
-		getTypeInputInfo(plan->performed_by_type, &input, &ioparam);
-		values[4] = OidInputFunctionCall(input, performed_by, ioparam, -1);
-	}
+		values[4] = *performed_by;
 	nwritten = sd_execute(&plan->audit, SPI_OK_INSERT, values, nulls, NULL);
 
 	if (nwritten != nrows)

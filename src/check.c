@@ -38,6 +38,9 @@ typedef struct PlanPart
 } PlanPart;
 
 static void leave_out_lost_tables(Check *check);
+static void leave_out_lost_steps(Check *check);
+static void add_lost_step(Check *check, DeletionStep *definition, char *object,
+						  char *message, char *hint);
 static bool is_table(Oid table);
 static void make_plan(Check *check);
 static DeletionPlan *make_followed_plan(Check *check);
@@ -78,9 +81,9 @@ sd_check_policy(DeletionPolicy *policy, Oid role)
 	return check.findings;
 }
 
-/* Add findings to a result */
+/* Add findings to a result, but for those that are mended with earlier ones */
 void
-sd_put_findings(List *findings, ReturnSetInfo *result)
+sd_put_findings(List *findings, List *earlier, ReturnSetInfo *result)
 {
 	static const char *const severities[] = {
 		[SD_ERROR] = "error",
@@ -100,6 +103,8 @@ sd_put_findings(List *findings, ReturnSetInfo *result)
 		Datum		values[NFINDING_COLUMNS] = {0};
 		bool		nulls[NFINDING_COLUMNS];
 
+		if (finding->remedy != NULL && sd_has_remedy(earlier, finding->remedy))
+			continue;
 		for (int i = 0; i < NFINDING_COLUMNS; i++)
 		{
 			nulls[i] = texts[i] == NULL;
@@ -125,10 +130,7 @@ sd_count_findings(List *findings, Severity severity)
 	return n;
 }
 
-/*
- * Leave out the steps whose table is gone, each a finding: a run stops at the
- * first of them.
- */
+/* Leave out the steps whose table is gone: a run stops at the first of them */
 static void
 leave_out_lost_tables(Check *check)
 {
@@ -137,24 +139,56 @@ leave_out_lost_tables(Check *check)
 	foreach(lc, check->policy->steps)
 	{
 		DeletionStep *definition = lfirst(lc);
-		char	   *remedy = psprintf("SELECT %s.remove_deletion_step(%s, %u)",
-									  quote_identifier(get_namespace_name(check->schema)),
-									  quote_literal_cstr(check->policy->name),
-									  definition->table);
-		Finding    *finding;
 
 		if (get_rel_name(definition->table) != NULL)
 			continue;
 		check->policy->steps = foreach_delete_current(check->policy->steps, lc);
-		if (sd_has_remedy(check, remedy))
-			continue;
-		finding = sd_add_finding(check, SD_ERROR, "missing_table",
-								 definition->table_name,
-								 psprintf("step table \"%s\" does not exist any more",
-										  definition->table_name));
-		finding->hint = "If the table was created anew, add the step again afterwards.";
-		finding->remedy = remedy;
+		add_lost_step(check, definition, definition->table_name,
+					  psprintf("step table \"%s\" does not exist any more",
+							   definition->table_name),
+					  "If the table was created anew, add the step again afterwards.");
 	}
+}
+
+/* And those that hang on a table of which nothing is deleted */
+static void
+leave_out_lost_steps(Check *check)
+{
+	ListCell   *lc;
+
+	foreach(lc, check->policy->steps)
+	{
+		DeletionStep *definition = lfirst(lc);
+
+		if (definition->is_linked)
+			continue;
+		check->policy->steps = foreach_delete_current(check->policy->steps, lc);
+		add_lost_step(check, definition, sd_sql_name(definition->table),
+					  psprintf("step table \"%s\" hangs on table \"%s\", of which nothing is deleted",
+							   sd_table_name(definition->table),
+							   get_rel_name(definition->via) != NULL ?
+							   sd_table_name(definition->via) :
+							   definition->via_name),
+					  "Remove the step, and add it again after one for that table.");
+	}
+}
+
+/* A finding about a step; one for all on the same table */
+static void
+add_lost_step(Check *check, DeletionStep *definition, char *object,
+			  char *message, char *hint)
+{
+	char	   *remedy = psprintf("SELECT %s.remove_deletion_step(%s, %u)",
+								  quote_identifier(get_namespace_name(check->schema)),
+								  quote_literal_cstr(check->policy->name),
+								  definition->table);
+	Finding    *finding;
+
+	if (sd_has_remedy(check->findings, remedy))
+		return;
+	finding = sd_add_finding(check, SD_ERROR, "lost_step", object, message);
+	finding->hint = hint;
+	finding->remedy = remedy;
 }
 
 /* Is it there, and an ordinary or partitioned table? */
@@ -179,6 +213,7 @@ make_plan(Check *check)
 		check->policy->audit_table = InvalidOid;
 	if (!make_part(check, &plan, sd_discover, "step"))
 		return;
+	leave_out_lost_steps(check);
 	(void) make_part(check, &plan, sd_refuse_audit_cascades, "audit_table");
 	(void) make_part(check, &plan, sd_refuse_steps, "step");
 	if (check->findings == NIL &&
@@ -281,7 +316,7 @@ add_error(Check *check, const char *code, ErrorData *error)
 													 error->table_name),
 						  quote_identifier(error->constraint_name));
 	}
-	if (remedy != NULL && sd_has_remedy(check, remedy))
+	if (remedy != NULL && sd_has_remedy(check->findings, remedy))
 		return;
 
 	finding = sd_add_finding(check, SD_ERROR, code, object, failure->message);

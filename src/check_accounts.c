@@ -131,7 +131,9 @@ check_marks(Check *check)
 			psprintf("Accounts that are due and have it set: " INT64_FORMAT ".",
 					 count);
 		finding->hint = "If accounts that have it set are to be left alone, make it the done column.";
-		if (is_time && !sd_is_not_null(table, mark) &&
+
+		/* where it would let accounts stay that are due, a person decides */
+		if (is_time && count == 0 && !sd_is_not_null(table, mark) &&
 			check->policy->done_column == NULL)
 			finding->remedy = psprintf("SELECT %s.alter_deletion_policy(%s, done_column => %s)",
 									   quote_identifier(get_namespace_name(check->schema)),
@@ -191,9 +193,9 @@ check_leftovers(Check *check)
 							 sd_sql_name(check->plan->account->table),
 							 psprintf("accounts with done column \"%s\" set still have rows",
 									  check->policy->done_column));
-	finding->detail = psprintf("Of the first %d such accounts, so many have rows: %s.",
+	finding->detail = psprintf("Of the first %d accounts that are done, so many have rows in: %s.",
 							   MAX_DONE, tables.data);
-	finding->hint = "No run takes these accounts. Where they are to be erased, set the done column to null.";
+	finding->hint = "No run takes these accounts. Where they are to be erased, set the done column to null; one whose due time has passed goes with the next run then.";
 }
 
 /* How many of the accounts that are done have rows by a link to them */

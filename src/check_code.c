@@ -121,7 +121,7 @@ is_run_by_any_query(const ObjectAddress *of)
 		of->classId == StatisticExtRelationId;
 }
 
-/* InvalidOid if the function is gone */
+/* InvalidOid if the function is gone, or runs with its owner's rights anyhow */
 static Oid
 function_owner(Oid function)
 {
@@ -130,7 +130,8 @@ function_owner(Oid function)
 
 	if (HeapTupleIsValid(tuple))
 	{
-		owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+		if (!((Form_pg_proc) GETSTRUCT(tuple))->prosecdef)
+			owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
 		ReleaseSysCache(tuple);
 	}
 	return owner;

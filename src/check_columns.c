@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
@@ -23,11 +24,16 @@
 #include "scheduled_deletion.h"
 
 static List *column_names(Check *check);
+static char *longer_names(Check *check);
+static List *table_names(Check *check);
 static void add_link_names(DeletionPlan *plan, List **names);
 static void add_name_forms(List **names, const char *noun, const char *key);
 static char *singular(const char *word);
 static List *column_types(DeletionPlan *plan);
 static void check_column(Check *check, Oid table, char *column);
+static char *propose_step(Check *check, Relation rel, const char *column);
+static bool deletes_by(DeletionPlan *plan, const char *column);
+static bool is_of_several_kinds(Relation rel, const char *column);
 static bool can_be_step(Oid table);
 static bool is_linked(DeletionPlan *plan, Oid table, const char *column);
 
@@ -43,15 +49,15 @@ sd_check_columns(Check *check)
 		" JOIN pg_type t ON t.oid = a.atttypid"
 		" WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'"
 		" AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
-		" AND a.attname = ANY ($1)"
+		" AND (a.attname = ANY ($1) OR a.attname ~ $4)"
 		" AND CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END = ANY ($2)"
 		" AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid"
 		"  AND k.contype = 'f' AND a.attnum = ANY (k.conkey) AND NOT k.confrelid = ANY ($3))"
 		" AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass"
 		"  AND d.objid = c.oid AND d.deptype = 'e')"
 		" ORDER BY n.nspname, c.relname, a.attnum";
-	Oid			argtypes[] = {NAMEARRAYOID, OIDARRAYOID, OIDARRAYOID};
-	Datum		values[3];
+	Oid			argtypes[] = {NAMEARRAYOID, OIDARRAYOID, OIDARRAYOID, TEXTOID};
+	Datum		values[4];
 	SPITupleTable *rows;
 	uint64		n;
 
@@ -60,6 +66,7 @@ sd_check_columns(Check *check)
 	values[0] = sd_name_array(column_names(check));
 	values[1] = sd_oid_array(column_types(check->plan));
 	values[2] = sd_oid_array(check->plan->account_tables);
+	values[3] = CStringGetTextDatum(longer_names(check));
 	n = sd_query_catalog(query, lengthof(argtypes), argtypes, values);
 	rows = SPI_tuptable;
 
@@ -80,12 +87,51 @@ sd_check_columns(Check *check)
 static List *
 column_names(Check *check)
 {
+	List	   *names = table_names(check);
+
+	add_link_names(check->plan, &names);
+	return names;
+}
+
+/* The pattern of names that end in one of those forms: sender_user_id, senderUserId */
+static char *
+longer_names(Check *check)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	foreach(lc, table_names(check))
+	{
+		char	   *name = lfirst(lc);
+
+		if (buf.len > 0)
+			appendStringInfoChar(&buf, '|');
+		if (strchr(name, '_') != NULL)
+			appendStringInfo(&buf, "_%s", name);
+		else
+			appendStringInfo(&buf, "[a-z]%c%s", pg_toupper((unsigned char) *name),
+							 name + 1);
+	}
+
+	/* what is not a letter, a number or "_" stands for itself in no pattern */
+	for (int i = 0; i < buf.len; i++)
+	{
+		if (strchr("\\.^$*+?(){}", buf.data[i]) != NULL)
+			buf.data[i] = '.';
+	}
+	return buf.len > 0 ? psprintf("(%s)$", buf.data) : "$.";
+}
+
+/* The forms of the account table's name, and of its last word */
+static List *
+table_names(Check *check)
+{
 	const char *table = get_rel_name(check->plan->account->table);
 	const char *key = check->plan->key->columns[0].name;
 	const char *last_word = strrchr(table, '_');
 	List	   *names = NIL;
 
-	add_link_names(check->plan, &names);
 	add_name_forms(&names, singular(table), key);
 	if (last_word != NULL && last_word[1] != '\0')
 		add_name_forms(&names, singular(last_word + 1), key);
@@ -196,16 +242,67 @@ check_column(Check *check, Oid table, char *column)
 								 sd_sql_columns(table, list_make1(column)),
 								 psprintf("column \"%s\" of table \"%s\" looks like a reference to accounts, and has neither a foreign key nor a step",
 										  column, sd_table_name(table)));
-		finding->detail = "Rows that it leads to an account survive it.";
-		finding->hint = "If it is one, a step deletes the rows, or says that they are kept: action => 'keep'.";
-		if (can_be_step(table))
-			finding->remedy = psprintf("SELECT %s.add_deletion_step(%s, %s, %s)",
-									   quote_identifier(get_namespace_name(check->schema)),
-									   quote_literal_cstr(check->policy->name),
-									   quote_literal_cstr(sd_qualified_name(table)),
-									   sd_name_array_literal(list_make1(column)));
+		finding->detail = "Rows that only it leads to an account survive it.";
+		finding->hint = "If it is one, a step deletes the rows, sets the column to null, or says that they are kept: action => 'keep'.";
+		finding->remedy = propose_step(check, rel, column);
 	}
 	relation_close(rel, AccessShareLock);
+}
+
+/*
+ * The step for a column: what foreign keys do that are called like it.  NULL where
+ * that cannot be told, or should not be without a person.
+ */
+static char *
+propose_step(Check *check, Relation rel, const char *column)
+{
+	Oid			table = RelationGetRelid(rel);
+	bool		set_null = !sd_is_named_after_accounts(check, column) &&
+		!deletes_by(check->plan, column);
+
+	if (!can_be_step(table) || is_of_several_kinds(rel, column) ||
+		(set_null && sd_is_not_null(table, column)))
+		return NULL;
+	return psprintf("SELECT %s.add_deletion_step(%s, %s, %s%s)",
+					quote_identifier(get_namespace_name(check->schema)),
+					quote_literal_cstr(check->policy->name),
+					quote_literal_cstr(sd_qualified_name(table)),
+					sd_name_array_literal(list_make1(unconstify(char *, column))),
+					set_null ? ", action => 'set null'" : "");
+}
+
+/* Are rows deleted by a link to the accounts whose column is called so? */
+static bool
+deletes_by(DeletionPlan *plan, const char *column)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+		ListCell   *cell;
+
+		foreach(cell, step->action == SD_DELETE ? step->links : NIL)
+		{
+			PlanLink   *link = lfirst(cell);
+
+			if (link->key == plan->key && strcmp(link->names[0], column) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Does another column tell what the reference is to, as owner_type of owner_id? */
+static bool
+is_of_several_kinds(Relation rel, const char *column)
+{
+	size_t		length = strlen(column);
+
+	if (length < 3 || pg_strcasecmp(column + length - 2, "id") != 0)
+		return false;
+	return sd_find_column(rel, psprintf("%.*stype", (int) length - 2, column)) != NULL ||
+		sd_find_column(rel, psprintf("%.*sType", (int) length - 2, column)) != NULL;
 }
 
 /*
@@ -225,6 +322,22 @@ can_be_step(Oid table)
 			return false;
 	}
 	return true;
+}
+
+/* Is a column called as references to accounts are, by the account table's name? */
+bool
+sd_is_named_after_accounts(Check *check, const char *column)
+{
+	ListCell   *lc;
+
+	foreach(lc, table_names(check))
+	{
+		if (strcmp(lfirst(lc), column) == 0)
+			return true;
+	}
+	return DatumGetBool(DirectFunctionCall2Coll(textregexeq, DEFAULT_COLLATION_OID,
+												CStringGetTextDatum(column),
+												CStringGetTextDatum(longer_names(check))));
 }
 
 /* Is a column of a table among those that lead anywhere in the plan? */

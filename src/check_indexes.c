@@ -23,9 +23,9 @@
 static void check_due_column(Check *check);
 static void check_link(Check *check, PlanLink *link);
 static void check_table(Check *check, Oid table, WantedIndex *wanted,
-						const char *code, char *message);
+						const char *code, const char *format);
 static void add_missing_index(Check *check, Oid table, WantedIndex *wanted,
-							  const char *code, char *message);
+							  const char *code, const char *format);
 static char *create_index(Oid table, WantedIndex *wanted);
 static bool is_known(Check *check, const char *code, const char *object);
 
@@ -55,9 +55,7 @@ check_due_column(Check *check)
 	if (policy->done_column != NULL)
 		wanted.nulls = list_make1(policy->done_column);
 	check_table(check, policy->account_table, &wanted, "unindexed_due_column",
-				psprintf("due column \"%s\" of account table \"%s\" has no index that serves",
-						 policy->due_column,
-						 check->plan->account->table_name));
+				"due column %s of account table \"%s\" has no index that serves");
 }
 
 static void
@@ -68,20 +66,21 @@ check_link(Check *check, PlanLink *link)
 	check_table(check,
 				OidIsValid(link->member) ? link->member : link->step->table,
 				wanted, "unindexed_reference",
-				psprintf("%s %s of table \"%s\", by which rows lead to an account, %s no index that serves",
-						 list_length(wanted->names) == 1 ? "column" : "columns",
-						 sd_name_list(wanted->names), link->step->table_name,
-						 list_length(wanted->names) == 1 ? "has" : "have"));
+				list_length(wanted->names) == 1 ?
+				"column %s of table \"%s\", by which rows lead to an account, has no index that serves" :
+				"columns %s of table \"%s\", by which rows lead to an account, have no index that serves");
 }
 
 /*
+ * "format" tells it of columns and a table.
+ *
  * Of a partitioned table, each partition that has no index is told, and then the
  * whole: an index on that takes those of its partitions, which were made without
  * locking anybody out, for its own.
  */
 static void
 check_table(Check *check, Oid table, WantedIndex *wanted, const char *code,
-			char *message)
+			const char *format)
 {
 	bool		is_missing = false;
 	ListCell   *lc;
@@ -94,22 +93,24 @@ check_table(Check *check, Oid table, WantedIndex *wanted, const char *code,
 			sd_has_index(member, wanted))
 			continue;
 		is_missing = true;
-		add_missing_index(check, member, wanted, code, message);
+		add_missing_index(check, member, wanted, code, format);
 	}
 	if (is_missing && get_rel_relkind(table) == RELKIND_PARTITIONED_TABLE)
-		add_missing_index(check, table, wanted, code, message);
+		add_missing_index(check, table, wanted, code, format);
 }
 
 static void
 add_missing_index(Check *check, Oid table, WantedIndex *wanted,
-				  const char *code, char *message)
+				  const char *code, const char *format)
 {
 	char	   *object = sd_sql_columns(table, wanted->names);
 	Finding    *finding;
 
 	if (is_known(check, code, object))
 		return;
-	finding = sd_add_finding(check, SD_WARNING, code, object, message);
+	finding = sd_add_finding(check, SD_WARNING, code, object,
+							 psprintf(format, sd_name_list(wanted->names),
+									  sd_table_name(table)));
 	finding->detail = psprintf("Each batch reads the whole table, which has %s.",
 							   sd_about_rows(table));
 	if (wanted->is_converted)

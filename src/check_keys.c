@@ -29,6 +29,8 @@
 static List *links_in_order(DeletionPlan *plan);
 static int	compare_links(const ListCell *a, const ListCell *b);
 static void check_blocking_key(Check *check, PlanLink *link);
+static void propose_step(Check *check, PlanLink *link, Finding *finding);
+static bool must_delete(Check *check, PlanLink *link);
 static void add_audit_reference(Check *check, PlanLink *link);
 static bool blocks(Check *check, PlanLink *link);
 static bool is_accounts_own(PlanLink *link);
@@ -38,8 +40,12 @@ static List *columns_to_set(PlanLink *link);
 static bool has_default(Oid table, const char *column);
 static bool can_drop_not_null(Oid table, const char *column);
 static void check_key_type(Check *check, PlanLink *link);
+static void check_step_target(Check *check, PlanLink *link);
+static Oid	referenced_table(Oid table, List *names, Oid preferred);
 static void check_shared_rows(Check *check, PlanStep *step);
+static char *list_ways(List *links);
 static List *ways_into_table(DeletionPlan *plan, Oid table);
+static void check_references_of_accounts(Check *check);
 static bool has_columns(List *links, PlanLink *link);
 
 /* Add what is to be said of the keys of a plan, from the accounts outwards */
@@ -53,9 +59,11 @@ sd_check_keys(Check *check)
 		check_blocking_key(check, lfirst(lc));
 		check_columns_to_set(check, lfirst(lc));
 		check_key_type(check, lfirst(lc));
+		check_step_target(check, lfirst(lc));
 	}
 	foreach(lc, check->plan->steps)
 		check_shared_rows(check, lfirst(lc));
+	check_references_of_accounts(check);
 }
 
 /* The links of a plan in the order in which they were found */
@@ -101,10 +109,13 @@ check_blocking_key(Check *check, PlanLink *link)
 							 psprintf("foreign key \"%s\" of table \"%s\" stops accounts",
 									  get_constraint_name(link->constraint),
 									  step->table_name));
-	finding->detail = psprintf("It leads to rows of \"%s\" that go with an account, and %s.",
-							   target->table_name,
+	finding->detail = psprintf("It leads to %s, and %s.",
+							   target == check->followed->account ?
+							   "accounts" :
+							   psprintf("rows of \"%s\" that go with an account",
+										target->table_name),
 							   link->cascades ?
-							   "would erase accounts that are not due" :
+							   "would erase some that are not due" :
 							   "does not let them go");
 	if (list_member_oid(check->plan->account_tables, step->table))
 	{
@@ -112,16 +123,54 @@ check_blocking_key(Check *check, PlanLink *link)
 		if (can_be_null(link))
 			finding->remedy = sd_step_remedy(check, link, "set null");
 	}
-	else if (step->table == target->table && can_be_null(link))
+	else
+		propose_step(check, link, finding);
+}
+
+/*
+ * What a step would do to rows that stop accounts.  Those that another way deletes
+ * belong there, and are not to be deleted because somebody has edited or approved
+ * them, too: a column that can be null is set to null.
+ */
+static void
+propose_step(Check *check, PlanLink *link, Finding *finding)
+{
+	List	   *ways = ways_into_table(check->followed, link->step->table);
+	bool		can_stay = can_be_null(link);
+	bool		go_otherwise = false;
+	ListCell   *lc;
+
+	foreach(lc, ways)
 	{
-		finding->hint = "The rows that refer to them may be other people's: they stay, without what they refer to.";
+		PlanLink   *other = lfirst(lc);
+
+		if (other != link && (!blocks(check, other) || must_delete(check, other)))
+			go_otherwise = true;
+	}
+	if (list_length(ways) > 1)
+		finding->detail = psprintf("%s Its rows can belong to several accounts, by %s.",
+								   finding->detail, list_ways(ways));
+	if (go_otherwise && !must_delete(check, link))
+	{
+		finding->hint = "The rows stay, without what they refer to. Without the action, the step deletes them.";
 		finding->remedy = sd_step_remedy(check, link, "set null");
 	}
 	else
 	{
-		finding->hint = "This deletes the rows. With action => 'set null' they stay without the person; blocking_keys => 'delete' follows all such keys.";
+		finding->hint = can_stay ?
+			"This deletes the rows. With action => 'set null' they stay without the person; blocking_keys => 'delete' follows all such keys." :
+			"This deletes the rows; blocking_keys => 'delete' follows all such keys.";
 		finding->remedy = sd_step_remedy(check, link, NULL);
 	}
+}
+
+/* Cannot a row stay without what it refers to, or is it called an account's? */
+static bool
+must_delete(Check *check, PlanLink *link)
+{
+	return !can_be_null(link) ||
+		(link->key->step == check->followed->account &&
+		 sd_is_named_after_accounts(check, link->names[0]));
 }
 
 /* An audit row would stop its account, or go with it; told once */
@@ -134,7 +183,7 @@ add_audit_reference(Check *check, PlanLink *link)
 								  quote_identifier(constraint));
 	Finding    *finding;
 
-	if (sd_has_remedy(check, remedy))
+	if (sd_has_remedy(check->findings, remedy))
 		return;
 	finding = sd_add_finding(check, SD_ERROR, "audit_reference",
 							 sd_sql_name(link->step->table),
@@ -326,23 +375,95 @@ check_key_type(Check *check, PlanLink *link)
 }
 
 /*
- * Rows that are deleted, and lead to accounts by other columns, too: they go
- * with the first account, whoever the others are.
+ * A step of the policy whose columns refer to another table than the one to whose
+ * key it compares them: rows of nobody in particular would be found.  But not
+ * where that key refers to the same table.
+ */
+static void
+check_step_target(Check *check, PlanLink *link)
+{
+	List	   *names = sd_link_names(link);
+	Oid			target = link->key->step->table;
+	Oid			referenced;
+	Finding    *finding;
+
+	if (link->definition == NULL || link->definition->after_account ||
+		link->definition->match != NULL)
+		return;
+	referenced = referenced_table(link->step->table, names, target);
+	if (!OidIsValid(referenced) || referenced == target ||
+		referenced_table(target, sd_key_names(link->key), target) == referenced)
+		return;
+
+	finding = sd_add_finding(check, SD_ERROR, "misdirected_step",
+							 sd_sql_columns(link->step->table, names),
+							 psprintf("the step on table \"%s\" compares %s with keys of \"%s\", but a foreign key refers to \"%s\"",
+									  link->step->table_name, sd_name_list(names),
+									  link->key->step->table_name,
+									  sd_table_name(referenced)));
+	finding->detail = "Rows would be deleted, or kept, that only happen to have the same value.";
+	finding->hint = psprintf("Remove the step and add it with via => %s.",
+							 quote_literal_cstr(sd_qualified_name(referenced)));
+}
+
+/*
+ * The table to which a foreign key of those columns refers, "preferred" if there
+ * are several, or InvalidOid.
+ */
+static Oid
+referenced_table(Oid table, List *names, Oid preferred)
+{
+	Relation	rel = table_open(table, NoLock);
+	Oid			result = InvalidOid;
+	ListCell   *lc;
+
+	foreach(lc, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *fk = lfirst_node(ForeignKeyCacheInfo, lc);
+		bool		is_same = fk->nkeys == list_length(names);
+		ListCell   *cell;
+
+		foreach(cell, is_same ? names : NIL)
+			is_same = is_same &&
+			fk->conkey[foreach_current_index(cell)] == get_attnum(table, lfirst(cell));
+		if (is_same && result != preferred)
+			result = fk->confrelid;
+	}
+	table_close(rel, NoLock);
+	return result;
+}
+
+/*
+ * Rows that are deleted, and lead to accounts by other columns, too.  Where those
+ * are set to null it has been decided whose the rows are.
  */
 static void
 check_shared_rows(Check *check, PlanStep *step)
 {
 	List	   *ways = ways_into_table(check->plan, step->table);
-	StringInfoData buf;
 	Finding    *finding;
-	ListCell   *lc;
 
 	if (step->action != SD_DELETE || step == check->plan->account ||
 		list_length(ways) < 2)
 		return;
 
+	finding = sd_add_finding(check, SD_WARNING, "shared_rows",
+							 sd_sql_name(step->table),
+							 psprintf("rows of table \"%s\" can belong to two accounts, and go with the first that is erased",
+									  step->table_name));
+	finding->detail = psprintf("They lead to accounts by %s.", list_ways(ways));
+	finding->hint = "Where a row is to stay for the other account, add a step with the action 'set null' for the columns that are to let it go.";
+}
+
+/* The columns of links, and where they lead */
+static char *
+list_ways(List *links)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+
 	initStringInfo(&buf);
-	foreach(lc, ways)
+	foreach(lc, links)
 	{
 		PlanLink   *link = lfirst(lc);
 
@@ -350,15 +471,13 @@ check_shared_rows(Check *check, PlanStep *step)
 						 sd_name_list(sd_link_names(link)),
 						 link->key->step->table_name);
 	}
-	finding = sd_add_finding(check, SD_WARNING, "shared_rows",
-							 sd_sql_name(step->table),
-							 psprintf("rows of table \"%s\" can belong to two accounts, and go with the first that is erased",
-									  step->table_name));
-	finding->detail = psprintf("They lead to accounts by %s.", buf.data);
-	finding->hint = "Where a row is to stay for the other account, add a step with the action 'set null' for the columns that are to let it go.";
+	return buf.data;
 }
 
-/* The links of a table in a plan, whatever is done to the rows, one for each set of columns */
+/*
+ * The links of a table in a plan by which rows are deleted, or stop an account;
+ * one for each set of columns.
+ */
 static List *
 ways_into_table(DeletionPlan *plan, Oid table)
 {
@@ -370,7 +489,8 @@ ways_into_table(DeletionPlan *plan, Oid table)
 		PlanStep   *step = lfirst(lc);
 		ListCell   *cell;
 
-		if (step->table != table)
+		if (step->table != table ||
+			(step->action != SD_DELETE && step->action != SD_BLOCK))
 			continue;
 		foreach(cell, step->links)
 		{
@@ -379,6 +499,51 @@ ways_into_table(DeletionPlan *plan, Oid table)
 		}
 	}
 	return ways;
+}
+
+/*
+ * What each account refers to as the only one, such as its login, stays when it
+ * is erased, and nothing leads there afterwards.
+ */
+static void
+check_references_of_accounts(Check *check)
+{
+	Oid			table = check->plan->account->table;
+	Relation	rel = table_open(table, NoLock);
+	ListCell   *lc;
+
+	foreach(lc, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *fk = lfirst_node(ForeignKeyCacheInfo, lc);
+		List	   *names = NIL;
+		List	   *referenced = NIL;
+		Finding    *finding;
+
+		for (int i = 0; i < fk->nkeys; i++)
+		{
+			names = lappend(names, get_attname(table, fk->conkey[i], false));
+			referenced = lappend(referenced,
+								 get_attname(fk->confrelid, fk->confkey[i], false));
+		}
+		if (fk->confrelid == table || !sd_is_unique(table, names) ||
+			ways_into_table(check->plan, fk->confrelid) != NIL)
+			continue;
+
+		finding = sd_add_finding(check, SD_WARNING, "remaining_reference",
+								 sd_sql_columns(fk->confrelid, referenced),
+								 psprintf("the row of table \"%s\" to which an account refers as the only one stays",
+										  sd_table_name(fk->confrelid)));
+		finding->detail = psprintf("Foreign key \"%s\" leads to it, from %s.",
+								   get_constraint_name(fk->conoid),
+								   sd_name_list(names));
+		finding->hint = "If it is the person's, such as a login, delete it after the account.";
+		finding->remedy = psprintf("SELECT %s.add_deletion_step(%s, %s, %s, after_account => true)",
+								   quote_identifier(get_namespace_name(check->schema)),
+								   quote_literal_cstr(check->policy->name),
+								   quote_literal_cstr(sd_qualified_name(fk->confrelid)),
+								   sd_name_array_literal(referenced));
+	}
+	table_close(rel, NoLock);
 }
 
 /* Has one of the links the columns of another? */

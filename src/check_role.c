@@ -50,11 +50,11 @@ check_privileges(Check *check)
 		Finding    *finding;
 
 		finding = sd_add_finding(check, SD_ERROR, "missing_privilege",
-								 privilege->sql_name,
+								 privilege->object,
 								 psprintf("role \"%s\" lacks %s on %s",
 										  GetUserNameFromId(check->role, false),
 										  privilege->privileges,
-										  privilege->object));
+										  privilege->what));
 		finding->remedy = privilege->grant;
 	}
 }
@@ -71,32 +71,41 @@ check_function_privileges(Check *check, List **missing)
 
 	if (sd_namespace_aclcheck(check->schema, check->role, ACL_USAGE) != ACLCHECK_OK)
 		sd_add_missing(missing, check->role, "USAGE", "schema", schema,
-					   quote_identifier(schema));
+					   quote_identifier(schema), quote_identifier(schema));
 	if (sd_proc_aclcheck(function, check->role, ACL_EXECUTE) != ACLCHECK_OK)
 		sd_add_missing(missing, check->role, "EXECUTE", "function",
 					   get_func_name(function),
-					   format_procedure_qualified(function));
+					   format_procedure_qualified(function),
+					   format_procedure(function));
 }
 
 static void
 check_row_security(Check *check)
 {
 	const char *role = GetUserNameFromId(check->role, false);
+	List	   *hidden = sd_hidden_tables(check->plan, check->role);
+	StringInfoData tables;
+	Finding    *finding;
 	ListCell   *lc;
 
-	foreach(lc, sd_hidden_tables(check->plan, check->role))
-	{
-		Finding    *finding;
+	if (hidden == NIL)
+		return;
+	initStringInfo(&tables);
+	foreach(lc, hidden)
+		appendStringInfo(&tables, "%s%s", tables.len > 0 ? ", " : "",
+						 sd_sql_name(lfirst_oid(lc)));
 
-		finding = sd_add_finding(check, SD_ERROR, "row_security",
-								 sd_sql_name(lfirst_oid(lc)),
-								 psprintf("row-level security of table \"%s\" applies to role \"%s\"",
-										  sd_table_name(lfirst_oid(lc)), role));
-		finding->detail = "A run refuses to start: rows that it hides would survive their account.";
-		finding->hint = "Run the job as a role that is exempt; a superuser can make it so.";
-		finding->remedy = psprintf("ALTER ROLE %s BYPASSRLS",
-								   quote_identifier(role));
-	}
+	/* one remedy for all of them */
+	finding = sd_add_finding(check, SD_ERROR, "row_security",
+							 sd_sql_name(linitial_oid(hidden)),
+							 psprintf(list_length(hidden) == 1 ?
+									  "row-level security of a table applies to role \"%s\"" :
+									  "row-level security of several tables applies to role \"%s\"",
+									  role));
+	finding->detail = psprintf("A run refuses to start, since rows that it hides would survive their account: %s.",
+							   tables.data);
+	finding->hint = "Run the job as a role that is exempt; a superuser can make it so.";
+	finding->remedy = psprintf("ALTER ROLE %s BYPASSRLS", quote_identifier(role));
 }
 
 /*

@@ -54,7 +54,8 @@ static void check_change(Check *check, Change *change);
 static void check_trigger(Check *check, Relation rel, Change *change,
 						  Trigger *trigger);
 static bool fires_on(Trigger *trigger, CmdType event);
-static bool surely_returns(Oid function, const char *row);
+static bool lets_rows_go(Oid function, const char *row);
+static bool matches(Datum text, const char *pattern);
 static void check_rule(Check *check, Change *change, RewriteRule *rule);
 static void check_replica_identity(Check *check, Relation rel, Change *change);
 static bool may_be_changed(void *arg);
@@ -171,8 +172,8 @@ check_trigger(Check *check, Relation rel, Change *change, Trigger *trigger)
 	/* a BEFORE UPDATE trigger is on every other table, and hardly keeps a row */
 	if (TRIGGER_FOR_BEFORE(trigger->tgtype) && TRIGGER_FOR_ROW(trigger->tgtype) &&
 		change->event != CMD_UPDATE &&
-		!surely_returns(trigger->tgfoid,
-						change->event == CMD_DELETE ? "old" : "new"))
+		!lets_rows_go(trigger->tgfoid,
+					  change->event == CMD_DELETE ? "old" : "new"))
 	{
 		finding = sd_add_finding(check, SD_WARNING, "row_keeping_trigger",
 								 sd_sql_name(change->table),
@@ -191,32 +192,39 @@ check_trigger(Check *check, Relation rel, Change *change, Trigger *trigger)
 }
 
 /*
- * Does a trigger's function return the row as it is, whatever it does?  That can
- * be seen of PL/pgSQL with no other RETURN; of all else it is not known.
+ * Does a trigger's function let each row go on, as far as can be seen?  Of
+ * PL/pgSQL, if all that it returns is the row; or if it tells operations apart,
+ * and returns a row for each.
  */
 static bool
-surely_returns(Oid function, const char *row)
+lets_rows_go(Oid function, const char *row)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Datum		source;
 	bool		is_null;
 	bool		result = false;
-	char	   *pattern;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for function %u", function);
 	source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &is_null);
 	if (((Form_pg_proc) GETSTRUCT(tuple))->prolang ==
 		get_language_oid("plpgsql", true) && !is_null)
-	{
-		pattern = psprintf("\\mreturn\\M(?!\\s+%s\\s*;)|\\m%s\\s*:?=", row, row);
-		result = !DatumGetBool(DirectFunctionCall2Coll(texticregexeq,
-													   DEFAULT_COLLATION_OID,
-													   source,
-													   CStringGetTextDatum(pattern)));
-	}
+		result = !matches(source, "\\mreturn\\M(?!\\s+(old|new|coalesce\\s*\\(\\s*(new\\s*,\\s*old|old\\s*,\\s*new)\\s*\\))\\s*;)") &&
+			!matches(source, psprintf("\\m%s\\s*:?=", row)) &&
+			(!matches(source, psprintf("\\mreturn\\s+(?!%s|coalesce)", row)) ||
+			 (matches(source, "\\mtg_op\\M") &&
+			  matches(source, psprintf("\\mreturn\\s+%s\\M", row))));
 	ReleaseSysCache(tuple);
 	return result;
+}
+
+/* Does a pattern occur in a text, in whatever case? */
+static bool
+matches(Datum text, const char *pattern)
+{
+	return DatumGetBool(DirectFunctionCall2Coll(texticregexeq,
+												DEFAULT_COLLATION_OID, text,
+												CStringGetTextDatum(pattern)));
 }
 
 /* A rule that puts something else in the place of what a run does */

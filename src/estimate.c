@@ -160,3 +160,24 @@ null_fraction(Oid table, const char *column)
 	}
 	return result;
 }
+
+/* How many rows have the same value in a column, as ANALYZE saw it, or unknown */
+double
+sd_rows_for_value(Oid table, AttrNumber attnum)
+{
+	double		rows = sd_count_tuples(table);
+	HeapTuple	tuple = SearchSysCache3(STATRELATTINH, ObjectIdGetDatum(table),
+										Int16GetDatum(attnum), BoolGetDatum(false));
+	double		distinct = 0;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		distinct = ((Form_pg_statistic) GETSTRUCT(tuple))->stadistinct;
+		ReleaseSysCache(tuple);
+	}
+	if (rows == SD_UNKNOWN || distinct == 0)
+		return SD_UNKNOWN;
+
+	/* below zero it is a fraction of the rows */
+	return distinct < 0 ? -1 / distinct : rows / distinct;
+}

@@ -164,7 +164,7 @@ sd_throw_failure(const Failure *failure)
 			 errdetail("Nothing was changed.") :
 			 errdetail("None of the accounts that were tried can be deleted; nothing was changed."),
 			 failure->kind != SD_RUN_FAILURE ?
-			 errhint("The error's own text may quote personal data and is not repeated here; to see it, %s by hand, in a transaction that is rolled back.",
+			 errhint("The error's own text may quote personal data and is not repeated here; to see it, %s by hand, as the job's role, in a transaction that is rolled back.",
 					 failure->while_auditing ? "insert such a row" :
 					 "delete the rows of one such account") :
 			 failure->sqlstate == ERRCODE_QUERY_CANCELED ?

@@ -37,11 +37,11 @@ sd_add_finding(Check *check, Severity severity, const char *code,
 
 /* Is there a finding that is mended by the same? */
 bool
-sd_has_remedy(Check *check, const char *remedy)
+sd_has_remedy(List *findings, const char *remedy)
 {
 	ListCell   *lc;
 
-	foreach(lc, check->findings)
+	foreach(lc, findings)
 	{
 		Finding    *finding = lfirst(lc);
 

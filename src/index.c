@@ -25,6 +25,9 @@
 
 #include "scheduled_deletion.h"
 
+/* more rows than that are too many to be gone through for one key */
+#define MAX_ROWS_FOR_VALUE	1000
+
 static bool serves(Relation index, WantedIndex *wanted);
 static bool takes(Relation index, int column, WantedIndex *wanted, int name);
 static bool is_implied(Relation index, WantedIndex *wanted);
@@ -103,14 +106,15 @@ sd_is_unique(Oid table, List *names)
 }
 
 /*
- * Do the first columns of an index find the rows?  Between those wanted there
- * may be others of which the value is known.
+ * Do the first columns of an index find the rows, or at least few others?
+ * Between those wanted there may be some of which the value is known.
  */
 static bool
 serves(Relation index, WantedIndex *wanted)
 {
 	Form_pg_index form = index->rd_index;
 	int			nfound = 0;
+	double		rows;
 
 	if (!form->indisvalid || index->rd_rel->relam == BRIN_AM_OID ||
 		wanted->is_converted)
@@ -124,11 +128,17 @@ serves(Relation index, WantedIndex *wanted)
 			nfound++;
 		else if (position_of(wanted->matched, index, attnum) < 0 &&
 				 position_of(wanted->nulls, index, attnum) < 0)
-			return false;
+			break;
 		if (nfound == list_length(wanted->names))
 			return is_implied(index, wanted);
 	}
-	return false;
+	if (nfound == 0)
+		return false;
+
+	/* some of the columns are enough if few rows have the same values there */
+	rows = sd_rows_for_value(form->indrelid, form->indkey.values[0]);
+	return (rows == SD_UNKNOWN || rows <= MAX_ROWS_FOR_VALUE) &&
+		is_implied(index, wanted);
 }
 
 /* Does an index compare a column as the statement does? */

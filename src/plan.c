@@ -27,6 +27,7 @@
 
 static void resolve_account_table(DeletionPlan *plan, Relation rel);
 static void check_done_column(DeletionPlan *plan, Relation rel);
+static void tell_argument(void *arg);
 static TupleDesc key_tupdesc(PlanKey *key);
 
 /*
@@ -93,6 +94,32 @@ sd_key_text(DeletionPlan *plan, Datum *key)
 																   key, nulls)));
 }
 
+/* A value from its text, which was given as that argument of a function */
+Datum
+sd_value_from_text(Oid type, char *text, const char *argument)
+{
+	ErrorContextCallback callback = {
+		.previous = error_context_stack,
+		.callback = tell_argument,
+		.arg = unconstify(char *, argument)
+	};
+	Oid			input;
+	Oid			ioparam;
+	Datum		value;
+
+	error_context_stack = &callback;
+	getTypeInputInfo(type, &input, &ioparam);
+	value = OidInputFunctionCall(input, text, ioparam, -1);
+	error_context_stack = callback.previous;
+	return value;
+}
+
+static void
+tell_argument(void *arg)
+{
+	errcontext("reading argument %s", (char *) arg);
+}
+
 /*
  * A key from its text, in memory of its own.  Throws what the types' input
  * functions do.
@@ -102,14 +129,9 @@ sd_key_from_text(DeletionPlan *plan, char *text)
 {
 	Datum	   *key = palloc(sizeof(Datum) * plan->key->ncolumns);
 	bool	   *nulls = palloc0(sizeof(bool) * plan->key->ncolumns);
-	Oid			input;
-	Oid			ioparam;
 
 	if (plan->key_tupdesc == NULL)
-	{
-		getTypeInputInfo(plan->key->columns[0].type, &input, &ioparam);
-		key[0] = OidInputFunctionCall(input, text, ioparam, -1);
-	}
+		key[0] = sd_value_from_text(plan->key->columns[0].type, text, "account");
 	else
 	{
 		HeapTupleHeader row = DatumGetHeapTupleHeader(OidInputFunctionCall(F_RECORD_IN,
@@ -167,14 +189,29 @@ static void
 check_done_column(DeletionPlan *plan, Relation rel)
 {
 	char	   *name = plan->policy->done_column;
+	Form_pg_attribute attr = sd_column(plan->policy, rel, "account table", name,
+									   "done_column");
 
-	(void) sd_column(plan->policy, rel, "account table", name, "done_column");
+	if (strcmp(name, plan->policy->due_column) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("due column and done column of deletion policy \"%s\" are the same",
+						plan->policy->name),
+				 errdetail("Accounts that are due would be done."),
+				 errhint("Name another done column, or none.")));
+	if (getBaseType(attr->atttypid) == BOOLOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("done column \"%s\" of account table \"%s\" is a boolean",
+						name, plan->account->table_name),
+				 errdetail("Only accounts in which it is null are deleted, and false is not null."),
+				 errhint("Use a column that tells the time at which an account was finished, or none.")));
 	if (sd_is_not_null(plan->account->table, name))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 				 errmsg("done column \"%s\" of account table \"%s\" is NOT NULL",
 						name, plan->account->table_name),
-				 errdetail("Only accounts in which it is null are deleted; of a boolean, false is not null, either."),
+				 errdetail("Only accounts in which it is null are deleted."),
 				 errhint("Use a column that tells the time at which an account was finished, or none.")));
 }
 

@@ -431,7 +431,8 @@ throw_no_policy(Oid schema, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("no deletion policy is enabled"),
-				 errhint("Call alter_deletion_policy(..., enabled => true).")));
+				 errhint("Call %s.alter_deletion_policy(..., enabled => true).",
+						 quote_identifier(schema_name))));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("no deletion policy is registered"),

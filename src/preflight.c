@@ -88,7 +88,7 @@ throw_missing(DeletionPlan *plan, const char *role, List *missing)
 		MissingPrivilege *privilege = lfirst(lc);
 
 		appendStringInfo(&names, "%s%s on %s", names.len > 0 ? "; " : "",
-						 privilege->privileges, privilege->object);
+						 privilege->privileges, privilege->what);
 		appendStringInfo(&grants, "%s%s;", grants.len > 0 ? " " : "",
 						 privilege->grant);
 	}
@@ -148,29 +148,39 @@ sd_hidden_tables(DeletionPlan *plan, Oid role)
 }
 
 /*
- * Note that privileges on an object are missing, unless that was done before:
- * "kind" is what it is, "name" what people call it.
+ * Note that privileges on an object are missing: "kind" is what it is, "name" what
+ * people call it.  All of one object are one entry.
  */
 void
 sd_add_missing(List **missing, Oid role, const char *privileges,
-			   const char *kind, const char *name, const char *quoted_name)
+			   const char *kind, const char *name, const char *quoted_name,
+			   const char *object)
 {
-	MissingPrivilege *privilege = palloc(sizeof(MissingPrivilege));
+	char	   *what = psprintf("%s \"%s\"", kind, name);
+	MissingPrivilege *entry = NULL;
 	ListCell   *lc;
 
-	privilege->privileges = pstrdup(privileges);
-	privilege->object = psprintf("%s \"%s\"", kind, name);
-	privilege->sql_name = pstrdup(quoted_name);
-	privilege->grant = psprintf("GRANT %s ON %s %s TO %s", privileges,
-								asc_toupper(kind, strlen(kind)), quoted_name,
-								quote_identifier(GetUserNameFromId(role, false)));
 	foreach(lc, *missing)
 	{
-		if (strcmp(((MissingPrivilege *) lfirst(lc))->grant,
-				   privilege->grant) == 0)
-			return;
+		if (strcmp(((MissingPrivilege *) lfirst(lc))->what, what) == 0)
+			entry = lfirst(lc);
 	}
-	*missing = lappend(*missing, privilege);
+	if (entry == NULL)
+	{
+		entry = palloc0(sizeof(MissingPrivilege));
+		entry->what = what;
+		entry->object = pstrdup(object);
+		entry->privileges = pstrdup(privileges);
+		*missing = lappend(*missing, entry);
+	}
+	else if (strstr(entry->privileges, privileges) == NULL)
+		entry->privileges = strncmp(privileges, entry->privileges,
+									strlen(entry->privileges)) == 0 ?
+			pstrdup(privileges) :
+			psprintf("%s, %s", entry->privileges, privileges);
+	entry->grant = psprintf("GRANT %s ON %s %s TO %s", entry->privileges,
+							asc_toupper(kind, strlen(kind)), quoted_name,
+							quote_identifier(GetUserNameFromId(role, false)));
 }
 
 /*
@@ -224,7 +234,8 @@ check_update_privileges(List **missing, Oid role, PlanStep *step)
 	if (buf.len > 0)
 		sd_add_missing(missing, role, buf.data + strlen(", "), "table",
 					   sd_table_name(step->table),
-					   sd_qualified_name(step->table));
+					   sd_qualified_name(step->table),
+					   sd_sql_name(step->table));
 }
 
 /*
@@ -262,8 +273,8 @@ check_table_privileges(List **missing, Oid role, Oid table, AclMode needed,
 
 	if (buf.len > 0)
 		sd_add_missing(missing, role, buf.data + strlen(", "), "table",
-					   sd_table_name(table),
-					   sd_qualified_name(table));
+					   sd_table_name(table), sd_qualified_name(table),
+					   sd_sql_name(table));
 }
 
 /* What numbers the rows of a table by a default may be used; an identity always may */
@@ -282,7 +293,7 @@ check_sequence_privileges(List **missing, Oid role, Oid table)
 			pg_class_aclcheck(sequence, role,
 							  ACL_USAGE | ACL_UPDATE) != ACLCHECK_OK)
 			sd_add_missing(missing, role, "USAGE", "sequence", sd_table_name(sequence),
-						   sd_qualified_name(sequence));
+						   sd_qualified_name(sequence), sd_sql_name(sequence));
 	}
 }
 
@@ -293,5 +304,6 @@ check_schema_privilege(List **missing, Oid role, Oid table)
 	char	   *name = get_namespace_name(schema);
 
 	if (sd_namespace_aclcheck(schema, role, ACL_USAGE) != ACLCHECK_OK)
-		sd_add_missing(missing, role, "USAGE", "schema", name, quote_identifier(name));
+		sd_add_missing(missing, role, "USAGE", "schema", name, quote_identifier(name),
+					   quote_identifier(name));
 }

@@ -303,7 +303,8 @@ validate(Oid schema, Datum policy_name, const char *what)
 			 errhint("SELECT * FROM %s.check_deletion_policy(%s) shows what was found.",
 					 quote_identifier(get_namespace_name(schema)),
 					 quote_literal_cstr(policy->name))));
-	notice_unread_marks(policy);
+	if (strcmp(what, "registered") == 0)
+		notice_unread_marks(policy);
 }
 
 /*

@@ -34,6 +34,7 @@ typedef struct FoundAccount
 	Datum	   *key;
 	bool		is_scheduled;	/* some day it will be due */
 	Datum		due;			/* if it is */
+	Datum	   *performed_by;	/* NULL: the system */
 	PlanStatement set_due;
 } FoundAccount;
 
@@ -67,7 +68,7 @@ sd_schedule(Oid schema, Request *request, Interval *grace)
 	set_due(&account, due, false);
 	sd_write_audit_row(account.plan, account.key, "delete_requested",
 					   sd_request_details(account.plan, due),
-					   request->performed_by);
+					   account.performed_by);
 	return sd_due_at(account.plan, due);
 }
 
@@ -87,7 +88,7 @@ sd_cancel(Oid schema, Request *request)
 	set_due(&account, sd_never_due(account.plan), !refuses_null);
 	sd_write_audit_row(account.plan, account.key, "delete_cancelled",
 					   sd_request_details(account.plan, account.due),
-					   request->performed_by);
+					   account.performed_by);
 	return true;
 }
 
@@ -111,6 +112,11 @@ find_account(Oid schema, Request *request, FoundAccount *account)
 	sd_prepare(&plan->audit);
 	account->plan = plan;
 	account->key = sd_key_from_text(plan, request->account);
+	if (request->performed_by != NULL)
+	{
+		account->performed_by = palloc(sizeof(Datum));
+		*account->performed_by = sd_performed_by(plan, request->performed_by);
+	}
 
 	if (sd_execute(&find, SPI_OK_SELECT, account->key, NULL, NULL) == 0)
 		ereport(ERROR,
@@ -132,19 +138,34 @@ find_account(Oid schema, Request *request, FoundAccount *account)
 				 errhint("Set that column to null if the account is to be erased after all.")));
 }
 
-/* The policy of that name or, without one, the only one that is registered */
+/*
+ * The policy of that name or, without one, the only one that is registered, or
+ * at least enabled.
+ */
 static DeletionPolicy *
 only_policy(Oid schema, const char *name)
 {
 	List	   *policies = sd_load_policies(schema, name, true, false);
+	DeletionPolicy *only = linitial(policies);
+	int			nenabled = 0;
+	ListCell   *lc;
 
-	if (list_length(policies) > 1)
+	if (list_length(policies) == 1)
+		return only;
+	foreach(lc, policies)
+	{
+		if (((DeletionPolicy *) lfirst(lc))->enabled)
+		{
+			only = lfirst(lc);
+			nenabled++;
+		}
+	}
+	if (nenabled != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("policy must be given, since several are registered"),
-				 errhint("As in policy => %s.",
-						 quote_literal_cstr(((DeletionPolicy *) linitial(policies))->name))));
-	return linitial(policies);
+				 errhint("As in policy => %s.", quote_literal_cstr(only->name))));
+	return only;
 }
 
 /* Set the due column of the account; throws an error if it is not so then */

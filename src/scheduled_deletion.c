@@ -86,6 +86,7 @@ void		_PG_init(void);
 static char *get_text_argument(FunctionCallInfo fcinfo, int i);
 static void take_arguments(FunctionCallInfo fcinfo, const int *columns,
 						   PolicyRow *row);
+static void notice_hanging_steps(FunctionCallInfo fcinfo);
 static uint64 remove_from(FunctionCallInfo fcinfo, const char *table,
 						  const char *condition);
 
@@ -236,7 +237,33 @@ remove_deletion_step(PG_FUNCTION_ARGS)
 		ereport(NOTICE,
 				(errmsg("the policy had " UINT64_FORMAT " steps on that table",
 						nsteps)));
+	if (nsteps > 0)
+		notice_hanging_steps(fcinfo);
 	PG_RETURN_BOOL(nsteps > 0);
+}
+
+/* Tell of steps that hung on a table of which a step has been removed */
+static void
+notice_hanging_steps(FunctionCallInfo fcinfo)
+{
+	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	Oid			argtypes[] = {TEXTOID, OIDOID};
+	Datum		values[] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
+	uint64		nsteps;
+
+	SPI_connect();
+	nsteps = sd_execute_as_owner(schema,
+								 psprintf("SELECT FROM %s WHERE policy OPERATOR(pg_catalog.=) $1"
+										  " AND via::pg_catalog.oid OPERATOR(pg_catalog.=) $2",
+										  sd_own_table(schema, "deletion_step")),
+								 SPI_OK_SELECT, lengthof(argtypes), argtypes,
+								 values, NULL);
+	SPI_finish();
+	if (nsteps > 0)
+		ereport(NOTICE,
+				(errmsg("steps of the policy that lead to that table: " UINT64_FORMAT,
+						nsteps),
+				 errhint("If nothing is deleted from it any more, they must be removed, too: see check_deletion_policy().")));
 }
 
 /*
@@ -274,13 +301,19 @@ check_deletion_policy(PG_FUNCTION_ARGS)
 	Oid			role = PG_ARGISNULL(1) ? GetUserId() : PG_GETARG_OID(1);
 	char	   *name = get_text_argument(fcinfo, 0);
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	List	   *earlier = NIL;
 	ListCell   *lc;
 
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
 	foreach(lc, sd_load_policies(schema, name, name != NULL, false))
-		sd_put_findings(sd_check_policy(lfirst(lc), role), result);
-	sd_put_findings(sd_check_exposure(schema), result);
+	{
+		List	   *findings = sd_check_policy(lfirst(lc), role);
+
+		sd_put_findings(findings, earlier, result);
+		earlier = list_concat(earlier, findings);
+	}
+	sd_put_findings(sd_check_exposure(schema), NIL, result);
 	SPI_finish();
 	return (Datum) 0;
 }

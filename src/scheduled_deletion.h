@@ -326,8 +326,8 @@ typedef struct DeletionPlan
 typedef struct MissingPrivilege
 {
 	char	   *privileges;		/* SELECT, DELETE */
-	char	   *object;			/* table "x" */
-	char	   *sql_name;
+	char	   *what;			/* table "x" */
+	char	   *object;			/* as a finding names it */
 	char	   *grant;			/* the statement that grants them */
 } MissingPrivilege;
 
@@ -553,12 +553,14 @@ extern bool sd_cancel(Oid schema, Request *request);
 
 /* check.c */
 extern List *sd_check_policy(DeletionPolicy *policy, Oid role);
-extern void sd_put_findings(List *findings, ReturnSetInfo *result);
+extern void sd_put_findings(List *findings, List *earlier,
+							ReturnSetInfo *result);
 extern int	sd_count_findings(List *findings, Severity severity);
 
 /* check_keys.c and its like, by what they look at */
 extern void sd_check_keys(Check *check);
 extern void sd_check_columns(Check *check);
+extern bool sd_is_named_after_accounts(Check *check, const char *column);
 extern void sd_check_indexes(Check *check);
 extern void sd_check_triggers(Check *check);
 extern void sd_check_role(Check *check);
@@ -578,7 +580,7 @@ extern void sd_check_code(Check *check, List *tables, List *written);
 /* finding.c */
 extern Finding *sd_add_finding(Check *check, Severity severity,
 							   const char *code, char *object, char *message);
-extern bool sd_has_remedy(Check *check, const char *remedy);
+extern bool sd_has_remedy(List *findings, const char *remedy);
 extern char *sd_step_remedy(Check *check, PlanLink *link, const char *action);
 extern char *sd_about_rows(Oid table);
 
@@ -589,6 +591,7 @@ extern void sd_describe_plan(DeletionPlan *plan, ReturnSetInfo *result);
 extern double *sd_estimate_steps(DeletionPlan *plan);
 extern double sd_estimate_link(PlanLink *link, double *estimates);
 extern double sd_count_tuples(Oid table);
+extern double sd_rows_for_value(Oid table, AttrNumber attnum);
 extern double sd_planner_expects(const char *label, const char *query,
 								 int nargs, Oid *argtypes, Datum *values);
 
@@ -650,7 +653,8 @@ extern void sd_resolve_audit_table(DeletionPlan *plan);
 extern void sd_refuse_audit_cascades(DeletionPlan *plan);
 extern void sd_write_audit_row(DeletionPlan *plan, Datum *key,
 							   const char *action, Jsonb *details,
-							   char *performed_by);
+							   Datum *performed_by);
+extern Datum sd_performed_by(DeletionPlan *plan, char *performed_by);
 extern void sd_write_audit_rows(Run *run, Account **accounts, int naccounts);
 
 /* preflight.c */
@@ -659,7 +663,7 @@ extern void sd_check_tables(DeletionPlan *plan);
 extern List *sd_missing_privileges(DeletionPlan *plan, Oid role);
 extern void sd_add_missing(List **missing, Oid role, const char *privileges,
 						   const char *kind, const char *name,
-						   const char *quoted_name);
+						   const char *quoted_name, const char *object);
 extern List *sd_hidden_tables(DeletionPlan *plan, Oid role);
 
 /* plan.c */
@@ -667,6 +671,7 @@ extern DeletionPlan *sd_make_plan(DeletionPolicy *policy, LOCKMODE lockmode);
 extern DeletionPlan *sd_begin_plan(DeletionPolicy *policy, LOCKMODE lockmode);
 extern void sd_prepare_plan(DeletionPlan *plan);
 extern char *sd_key_text(DeletionPlan *plan, Datum *key);
+extern Datum sd_value_from_text(Oid type, char *text, const char *argument);
 extern Datum *sd_key_from_text(DeletionPlan *plan, char *text);
 
 /* due.c */
