@@ -144,6 +144,18 @@ SELECT severity, code, object, detail FROM check_deletion_policy('users');
 SELECT count(remove_deletion_step('users', t)) FROM unnest('{pages,marked}'::regclass[]) t;
 DROP TABLE pages, edits, marked;
 
+-- what hangs on rows that stay is not deleted, either
+CREATE TABLE jobs (id int PRIMARY KEY, user_id int NOT NULL REFERENCES users, notice int);
+CREATE TABLE notices (id int PRIMARY KEY, job int REFERENCES jobs, user_id int REFERENCES users ON DELETE SET NULL, by int NOT NULL);
+ALTER TABLE jobs ADD FOREIGN KEY (notice) REFERENCES notices;
+CREATE TABLE receivers (id int PRIMARY KEY, notice int NOT NULL REFERENCES notices);
+CREATE TABLE copies (id int PRIMARY KEY, job int REFERENCES jobs, receiver int REFERENCES receivers);
+SELECT code, object, hint, remedy FROM check_deletion_policy('users') WHERE code = 'blocking_key';
+SELECT remedy FROM check_deletion_policy('users') WHERE code = 'blocking_key' AND remedy IS NOT NULL \gexec
+SELECT code, object FROM check_deletion_policy('users') WHERE code NOT LIKE 'unindexed%';
+SELECT count(remove_deletion_step('users', t)) FROM unnest('{jobs,notices,receivers,copies}'::regclass[]) t;
+DROP TABLE jobs, notices, receivers, copies CASCADE;
+
 -- columns that should have a key
 CREATE TABLE a (user_id int); CREATE INDEX ON a (user_id);
 CREATE TABLE b ("userId" bigint, user_id text); CREATE INDEX ON b ("userId"); CREATE INDEX ON b (user_id);

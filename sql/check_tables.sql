@@ -87,7 +87,7 @@ ALTER TABLE users ADD deleted_at timestamptz, ADD is_deleted bool, ADD "deletedA
 INSERT INTO users VALUES (1, '2020-01-01', now(), true), (2, '2020-01-01', NULL, true), (3, NULL, now(), true), (4, '2020-01-01', now(), false);
 SELECT severity, code, object, message, detail, hint, remedy FROM check_deletion_policy('users');
 UPDATE users SET deletion_scheduled_at = NULL WHERE deleted_at IS NOT NULL;
-SELECT remedy FROM check_deletion_policy('users') WHERE remedy IS NOT NULL \gexec
+SELECT alter_deletion_policy('users', done_column => 'deleted_at');
 UPDATE users SET deletion_scheduled_at = '2020-01-01' WHERE deleted_at IS NOT NULL AND id <> 3;
 SELECT code, object, detail FROM check_deletion_policy('users');
 

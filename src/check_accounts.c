@@ -130,15 +130,12 @@ check_marks(Check *check)
 			"How many of the accounts that are due have it set was not counted." :
 			psprintf("Accounts that are due and have it set: " INT64_FORMAT ".",
 					 count);
-		finding->hint = "If accounts that have it set are to be left alone, make it the done column.";
 
-		/* where it would let accounts stay that are due, a person decides */
-		if (is_time && count == 0 && !sd_is_not_null(table, mark) &&
-			check->policy->done_column == NULL)
-			finding->remedy = psprintf("SELECT %s.alter_deletion_policy(%s, done_column => %s)",
-									   quote_identifier(get_namespace_name(check->schema)),
-									   quote_literal_cstr(check->policy->name),
-									   quote_literal_cstr(mark));
+		/* without a remedy: it may let accounts stay for ever */
+		finding->hint = psprintf("If accounts that have it set are to be left alone: SELECT %s.alter_deletion_policy(%s, done_column => %s), of a column that tells a time.",
+								 quote_identifier(get_namespace_name(check->schema)),
+								 quote_literal_cstr(check->policy->name),
+								 quote_literal_cstr(mark));
 	}
 }
 

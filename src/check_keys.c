@@ -29,6 +29,10 @@
 static List *links_in_order(DeletionPlan *plan);
 static int	compare_links(const ListCell *a, const ListCell *b);
 static void check_blocking_key(Check *check, PlanLink *link);
+static StepAction *propose_actions(Check *check, List *links, int *turns,
+								   int *nturns);
+static bool spread_deletion(Check *check, List *links, int *turns, int turn,
+							StepAction *proposed, bool first_way);
 static void propose_step(Check *check, PlanLink *link, Finding *finding);
 static bool must_delete(Check *check, PlanLink *link);
 static void add_audit_reference(Check *check, PlanLink *link);
@@ -48,18 +52,32 @@ static List *ways_into_table(DeletionPlan *plan, Oid table);
 static void check_references_of_accounts(Check *check);
 static bool has_columns(List *links, PlanLink *link);
 
-/* Add what is to be said of the keys of a plan, from the accounts outwards */
+/*
+ * Add what is to be said of the keys of a plan, from the accounts outwards: a step
+ * can only be added when its rows lead to some that are deleted.
+ */
 void
 sd_check_keys(Check *check)
 {
+	List	   *links = links_in_order(check->followed);
+	int		   *turns = palloc0(sizeof(int) * list_length(check->followed->steps));
+	int			nturns;
 	ListCell   *lc;
 
-	foreach(lc, links_in_order(check->followed))
+	check->proposed = propose_actions(check, links, turns, &nturns);
+	for (int turn = 0; turn <= nturns; turn++)
 	{
-		check_blocking_key(check, lfirst(lc));
-		check_columns_to_set(check, lfirst(lc));
-		check_key_type(check, lfirst(lc));
-		check_step_target(check, lfirst(lc));
+		foreach(lc, links)
+		{
+			PlanLink   *link = lfirst(lc);
+
+			if (turns[link->key->step->number] != (turn < nturns ? turn + 1 : 0))
+				continue;
+			check_blocking_key(check, link);
+			check_columns_to_set(check, link);
+			check_key_type(check, link);
+			check_step_target(check, link);
+		}
 	}
 	foreach(lc, check->plan->steps)
 		check_shared_rows(check, lfirst(lc));
@@ -128,39 +146,92 @@ check_blocking_key(Check *check, PlanLink *link)
 }
 
 /*
- * What a step would do to rows that stop accounts.  Those that another way deletes
- * belong there, and are not to be deleted because somebody has edited or approved
- * them, too: a column that can be null is set to null.
+ * What steps should do to the rows of links that block, by number: SD_KEEP of
+ * those that block nobody any more then.
+ *
+ * Rows that another way deletes belong there, and are not to be deleted because
+ * somebody has edited or approved them, too: such a column, if it can be null, is
+ * set to null.  Where no other way deletes the rows, the first one does.
+ *
+ * A table whose rows are deleted then gets its turn, by number of the step, from 1
+ * on, which is that of the accounts; none is 0.
  */
+static StepAction *
+propose_actions(Check *check, List *links, int *turns, int *nturns)
+{
+	StepAction *proposed = palloc(sizeof(StepAction) * check->followed->nlinks);
+	ListCell   *lc;
+
+	for (int i = 0; i < check->followed->nlinks; i++)
+		proposed[i] = SD_KEEP;
+	*nturns = 0;
+	turns[check->followed->account->number] = ++*nturns;
+	while (spread_deletion(check, links, turns, *nturns + 1, proposed, false) ||
+		   spread_deletion(check, links, turns, *nturns + 1, proposed, true))
+		++* nturns;
+
+	foreach(lc, links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (blocks(check, link) && turns[link->key->step->number] > 0 &&
+			proposed[link->number] == SD_KEEP)
+			proposed[link->number] = must_delete(check, link) ?
+				SD_DELETE : SD_SET_NULL;
+	}
+	return proposed;
+}
+
+/*
+ * Find a table whose rows must be deleted with those that are known to be or, if
+ * "first_way" is set, could be, and give it that turn; false if there is none.
+ */
+static bool
+spread_deletion(Check *check, List *links, int *turns, int turn,
+				StepAction *proposed, bool first_way)
+{
+	ListCell   *lc;
+
+	foreach(lc, links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (link->step->action != SD_DELETE || turns[link->step->number] > 0 ||
+			turns[link->key->step->number] == 0 ||
+			(blocks(check, link) && !must_delete(check, link) && !first_way))
+			continue;
+		turns[link->step->number] = turn;
+		if (blocks(check, link))
+			proposed[link->number] = SD_DELETE;
+		return true;
+	}
+	return false;
+}
+
+/* The step that would mend a key */
 static void
 propose_step(Check *check, PlanLink *link, Finding *finding)
 {
 	List	   *ways = ways_into_table(check->followed, link->step->table);
-	bool		can_stay = can_be_null(link);
-	bool		go_otherwise = false;
-	ListCell   *lc;
 
-	foreach(lc, ways)
-	{
-		PlanLink   *other = lfirst(lc);
-
-		if (other != link && (!blocks(check, other) || must_delete(check, other)))
-			go_otherwise = true;
-	}
 	if (list_length(ways) > 1)
 		finding->detail = psprintf("%s Its rows can belong to several accounts, by %s.",
 								   finding->detail, list_ways(ways));
-	if (go_otherwise && !must_delete(check, link))
+	switch (check->proposed[link->number])
 	{
-		finding->hint = "The rows stay, without what they refer to. Without the action, the step deletes them.";
-		finding->remedy = sd_step_remedy(check, link, "set null");
-	}
-	else
-	{
-		finding->hint = can_stay ?
-			"This deletes the rows. With action => 'set null' they stay without the person; blocking_keys => 'delete' follows all such keys." :
-			"This deletes the rows; blocking_keys => 'delete' follows all such keys.";
-		finding->remedy = sd_step_remedy(check, link, NULL);
+		case SD_SET_NULL:
+			finding->hint = "The rows stay, without what they refer to. Without the action, the step deletes them.";
+			finding->remedy = sd_step_remedy(check, link, "set null");
+			break;
+		case SD_DELETE:
+			finding->hint = can_be_null(link) ?
+				"This deletes the rows. With action => 'set null' they stay without the person; blocking_keys => 'delete' follows all such keys." :
+				"This deletes the rows; blocking_keys => 'delete' follows all such keys.";
+			finding->remedy = sd_step_remedy(check, link, NULL);
+			break;
+		default:
+			finding->hint = psprintf("Only if rows of \"%s\" are deleted, which the other remedies leave to stay.",
+									 link->key->step->table_name);
 	}
 }
 

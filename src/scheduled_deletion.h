@@ -380,6 +380,8 @@ typedef struct Check
 	DeletionPolicy *policy;
 	DeletionPlan *plan;			/* as a run would make it; NULL if it cannot */
 	DeletionPlan *followed;		/* the same with all that blocks followed */
+	StepAction *proposed;		/* by number of the links that block: what to
+								 * do with their rows */
 	List	   *fired;			/* Oid: triggers and rules that a run fires */
 	List	   *unsafe_tables;	/* Oid: to query them runs code of a role
 								 * without the caller's rights */
