@@ -2,6 +2,11 @@
 -- account table stops the account it starts from, unless all go together.
 CREATE SCHEMA erasure;
 CREATE EXTENSION scheduled_deletion SCHEMA erasure;
+\getenv srcdir PG_ABS_SRCDIR
+\set do_not_wait :srcdir '/test/do_not_wait.sql'
+\set ECHO none
+\i :do_not_wait
+\set ECHO all
 CREATE SCHEMA app;
 SET search_path = app, erasure;
 SET client_min_messages = warning;

@@ -1,6 +1,11 @@
 -- The plan is read from the foreign keys as they are now, and it is what a run does.
 CREATE SCHEMA erasure;
 CREATE EXTENSION scheduled_deletion SCHEMA erasure;
+\getenv srcdir PG_ABS_SRCDIR
+\set do_not_wait :srcdir '/test/do_not_wait.sql'
+\set ECHO none
+\i :do_not_wait
+\set ECHO all
 CREATE SCHEMA app;
 SET search_path = app, erasure;
 CREATE TABLE audit_log (user_id text, action text, details jsonb, performed_by text, created_at timestamptz);

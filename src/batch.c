@@ -63,7 +63,11 @@ static bool collect_from(Attempt *attempt, PlanStep *step);
 static bool drop_blocked_accounts(Attempt *attempt);
 static void forget_blocked(Account **accounts, int naccounts);
 static void tally(Attempt *attempt);
+static void ask_of_accounts(Run *run, PlanStatement *statement,
+							RowHandler handler, void *arg, Account **accounts,
+							int naccounts);
 static void take_pending(Attempt *attempt, Account **accounts, int naccounts);
+static void take_accounts(Attempt *attempt, Account **accounts, int naccounts);
 static void locked_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static bool check_constraints_now(void *arg);
@@ -182,6 +186,45 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 	MemoryContextSwitchTo(caller_context);
 	MemoryContextDelete(attempt.context);
 	return error == NULL;
+}
+
+/* Find out which of these accounts are due: "found" */
+void
+sd_find_due(Run *run, Account **accounts, int naccounts)
+{
+	ask_of_accounts(run, &run->plan->still_due, sd_found_row, run->plan->self,
+					accounts, naccounts);
+}
+
+/*
+ * Lock accounts of which nothing was kept in an attempt, for the rest of the
+ * transaction: those are "found" that are due still, and not locked by somebody
+ * else.
+ */
+void
+sd_lock_again(Run *run, Account **accounts, int naccounts)
+{
+	ask_of_accounts(run, &run->plan->lock, locked_row, NULL, accounts,
+					naccounts);
+}
+
+/* Execute a statement for accounts outside of an attempt */
+static void
+ask_of_accounts(Run *run, PlanStatement *statement, RowHandler handler,
+				void *arg, Account **accounts, int naccounts)
+{
+	MemoryContext caller_context = CurrentMemoryContext;
+	Attempt		attempt = {.run = run};
+
+	attempt.context = AllocSetContextCreate(run->batch_context,
+											"scheduled_deletion question",
+											ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(attempt.context);
+	attempt.sets = palloc0(sizeof(RowSet *) * list_length(run->plan->steps));
+	take_accounts(&attempt, accounts, naccounts);
+	sd_for_each_row(&attempt, statement, SPI_OK_SELECT, NULL, handler, arg);
+	MemoryContextSwitchTo(caller_context);
+	MemoryContextDelete(attempt.context);
 }
 
 /* Look once at what every attempt of the run has to know */
@@ -456,24 +499,34 @@ tally(Attempt *attempt)
 static void
 take_pending(Attempt *attempt, Account **accounts, int naccounts)
 {
-	PlanStep   *step = attempt->run->plan->account;
 	Account   **pending = palloc(sizeof(Account *) * Max(naccounts, 1));
-	RowSet	   *set = sd_make_rows(step);
+	int			npending = 0;
 
-	attempt->naccounts = 0;
 	for (int i = 0; i < naccounts; i++)
 	{
-		Row		   *row;
+		if (accounts[i]->state == SD_PENDING)
+			pending[npending++] = accounts[i];
+	}
+	take_accounts(attempt, pending, npending);
+}
 
-		if (accounts[i]->state != SD_PENDING)
-			continue;
-		pending[attempt->naccounts++] = accounts[i];
-		row = sd_make_row(step, accounts[i]);
+/* Make these accounts those of the attempt */
+static void
+take_accounts(Attempt *attempt, Account **accounts, int naccounts)
+{
+	PlanStep   *step = attempt->run->plan->account;
+	RowSet	   *set = sd_make_rows(step);
+
+	for (int i = 0; i < naccounts; i++)
+	{
+		Row		   *row = sd_make_row(step, accounts[i]);
+
 		memcpy(row->values, accounts[i]->key, sizeof(Datum) * step->nvalues);
 		memcpy(row->nulls, accounts[i]->nulls, sizeof(bool) * step->nvalues);
 		sd_add_row(set, row);
 	}
-	attempt->accounts = pending;
+	attempt->accounts = accounts;
+	attempt->naccounts = naccounts;
 	attempt->sets[step->number] = set;
 }
 

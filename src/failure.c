@@ -211,6 +211,8 @@ failure_kind(int sqlstate)
 		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):	/* system error */
 		case MAKE_SQLSTATE('2', '5', '0', '0', '0'):	/* transaction state */
 			return SD_RUN_FAILURE;
+		case MAKE_SQLSTATE('X', 'X', '0', '0', '0'):	/* internal error */
+			return SD_INTERNAL_FAILURE;
 		case MAKE_SQLSTATE('0', 'A', '0', '0', '0'):	/* not supported */
 		case MAKE_SQLSTATE('0', '8', '0', '0', '0'):	/* connection */
 		case MAKE_SQLSTATE('3', 'F', '0', '0', '0'):	/* schema name */

@@ -72,6 +72,10 @@ sd_alter_policy(Oid schema, PolicyRow *row)
 	(void) sd_load_policies(schema,
 							TextDatumGetCString(row->values[SD_POLICY]), true, true);
 	sd_update_policy(schema, row);
+
+	/* the accounts that have failed are others by now */
+	if (row->nulls[SD_ACCOUNT_TABLE] != 'n' || row->nulls[SD_KEY_COLUMNS] != 'n')
+		sd_forget_failing(schema, TextDatumGetCString(row->values[SD_POLICY]));
 	validate(schema, row->values[SD_POLICY], "changed");
 }
 

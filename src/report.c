@@ -117,7 +117,7 @@ put_outcome(JsonbParseState **state, Run *run, const char *policy)
 	put_int(state, "users_failed", run->failed);
 	put_int(state, "users_skipped", run->skipped);
 	put_int(state, "users_held", 0);
-	put_int(state, "users_waiting", 0);
+	put_int(state, "users_waiting", run->waiting);
 	put_bool(state, "fk_checks_elided", false);
 	put_text(state, "stop_reason", run->stop_reason);
 }
@@ -142,6 +142,7 @@ put_reports(JsonbParseState **state, Call *call)
 		sum.deleted += run->deleted;
 		sum.failed += run->failed;
 		sum.skipped += run->skipped;
+		sum.waiting += run->waiting;
 		if (strcmp(run->stop_reason, "drained") != 0)
 			sum.stop_reason = run->stop_reason;
 	}

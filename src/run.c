@@ -44,7 +44,7 @@ static int	choose_batch_size(Run *run, bool *whole);
 static Account *pick_accounts(Run *run, Cursor *cursor, int64 limit,
 							  int *naccounts);
 static void move_cursor(Run *run, Cursor *cursor, Account *last);
-static void record_results(Run *run, Account *accounts, int naccounts);
+static void stop_after_internal_error(Run *run);
 static void record_error(Run *run, Account *account);
 
 /*
@@ -68,7 +68,11 @@ sd_run(Run *run)
 	refuse_pending_violation(run);
 
 	run->rows = palloc0(sizeof(int64) * list_length(run->plan->steps));
+	sd_load_failing(run);
 	delete_due_accounts(run);
+	sd_try_failing(run);
+	if (run->stop_reason == NULL)
+		run->stop_reason = "drained";
 	MemoryContextDelete(run->batch_context);
 }
 
@@ -93,14 +97,16 @@ refuse_pending_violation(Run *run)
 			 errhint("Mend those rows first, or call in a transaction of its own.")));
 }
 
-/* Pick and delete, until nothing is due or the limit is reached */
+/*
+ * Pick and delete, until nothing is due that has not failed before, or until a
+ * reason to stop.
+ */
 static void
 delete_due_accounts(Run *run)
 {
 	Cursor		cursor = {0};
 
-	run->stop_reason = "drained";
-	for (;;)
+	while (run->stop_reason == NULL)
 	{
 		bool		whole;
 		int64		limit = choose_batch_size(run, &whole);
@@ -113,7 +119,7 @@ delete_due_accounts(Run *run)
 		if (limit == 0)
 		{
 			run->stop_reason = "max_accounts";
-			return;
+			break;
 		}
 
 		MemoryContextReset(run->batch_context);
@@ -124,9 +130,12 @@ delete_due_accounts(Run *run)
 
 		/* as it was picked: what is locked may be due at another time by now */
 		last = accounts[naccounts - 1];
-		if (sd_delete_batch(run, accounts, naccounts, whole))
+		naccounts = sd_leave_out_failing(run, accounts, naccounts);
+		if (naccounts == 0)
+			move_cursor(run, &cursor, &last);
+		else if (sd_delete_batch(run, accounts, naccounts, whole))
 		{
-			record_results(run, accounts, naccounts);
+			sd_record_results(run, accounts, naccounts);
 			move_cursor(run, &cursor, &last);
 			run->next_batch_size = Max(run->next_batch_size,
 									   Min(naccounts, SD_MAX_BATCH_SIZE / SD_GROWTH) * SD_GROWTH);
@@ -206,9 +215,12 @@ move_cursor(Run *run, Cursor *cursor, Account *last)
 	MemoryContextSwitchTo(caller_context);
 }
 
-/* Add what became of the accounts of a batch to the results of the run */
-static void
-record_results(Run *run, Account *accounts, int naccounts)
+/*
+ * Add what became of the accounts of a batch to the results of the run, and write
+ * down which of them have failed.
+ */
+void
+sd_record_results(Run *run, Account *accounts, int naccounts)
 {
 	for (int i = 0; i < naccounts; i++)
 	{
@@ -230,6 +242,24 @@ record_results(Run *run, Account *accounts, int naccounts)
 				elog(ERROR, "an account of the batch was not tried");
 		}
 	}
+	sd_record_failing(run, accounts, naccounts);
+	if (run->internal_error != NULL)
+		stop_after_internal_error(run);
+}
+
+/*
+ * Something is wrong that is not to be expected, with the server or with this
+ * extension: what is done stays, and nothing more is done.
+ */
+static void
+stop_after_internal_error(Run *run)
+{
+	run->stop_reason = "internal_error";
+	ereport(WARNING,
+			(errcode(run->internal_error->sqlstate),
+			 errmsg("deletion run stopped: %s", run->internal_error->message),
+			 errdetail("It came of one account, which is tried last from now on; the others are left to the next run."),
+			 errhint("See the server's log, and table deletion_failure.")));
 }
 
 /* Keep why an account failed for the report, as long as there is room */

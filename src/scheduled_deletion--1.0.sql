@@ -122,6 +122,49 @@ COMMENT ON COLUMN @extschema@.deletion_step.match IS
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.deletion_step', '');
 
 --
+-- deletion_failure: accounts that could not be deleted, and are tried again.
+--
+CREATE TABLE @extschema@.deletion_failure (
+    policy text NOT NULL REFERENCES @extschema@.deletion_policy
+        ON UPDATE CASCADE ON DELETE CASCADE,
+    account text NOT NULL,
+    attempts integer NOT NULL CHECK (attempts > 0),
+    first_attempt_at timestamptz NOT NULL,
+    last_attempt_at timestamptz NOT NULL,
+    next_attempt_at timestamptz NOT NULL,
+    sqlstate text NOT NULL,
+    table_name text,
+    constraint_name text,
+    message text NOT NULL,
+    PRIMARY KEY (policy, account)
+);
+
+COMMENT ON TABLE @extschema@.deletion_failure IS
+'one row for each account that failed when it was last tried; it goes when the account does, or is not due any more; nothing in it is of the person but the key';
+COMMENT ON COLUMN @extschema@.deletion_failure.policy IS
+'policy whose run tried it';
+COMMENT ON COLUMN @extschema@.deletion_failure.account IS
+'its key as text';
+COMMENT ON COLUMN @extschema@.deletion_failure.attempts IS
+'how many runs have tried it in a row, and failed';
+COMMENT ON COLUMN @extschema@.deletion_failure.first_attempt_at IS
+'when the first of them tried';
+COMMENT ON COLUMN @extschema@.deletion_failure.last_attempt_at IS
+'when the last of them tried';
+COMMENT ON COLUMN @extschema@.deletion_failure.next_attempt_at IS
+'no run tries it before; the wait grows from ten minutes to twelve hours; retry_account() ends it';
+COMMENT ON COLUMN @extschema@.deletion_failure.sqlstate IS
+'SQLSTATE of the last error';
+COMMENT ON COLUMN @extschema@.deletion_failure.table_name IS
+'table that it concerns, if one is known';
+COMMENT ON COLUMN @extschema@.deletion_failure.constraint_name IS
+'constraint of that table which was violated, if one is known';
+COMMENT ON COLUMN @extschema@.deletion_failure.message IS
+'what the error was, in words of the extension';
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.deletion_failure', '');
+
+--
 -- deletion_run_id: numbers the runs.  Dumped, so that a restored database goes
 -- on with numbers that its audit rows do not have yet.
 --
@@ -350,6 +393,24 @@ COMMENT ON FUNCTION @extschema@.cancel_account_deletion(text, text, text) IS
 account, policy, performed_by: as for schedule_account_deletion()
 returns false, and writes none, if its deletion was not asked for
 raises an error if there is no such account (P0002), as when it was erased, if its done column is set (55000), or if a trigger keeps it';
+
+--
+-- retry_account()
+--
+CREATE FUNCTION @extschema@.retry_account(
+    account text DEFAULT NULL,
+    policy text DEFAULT NULL
+)
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.retry_account(text, text) IS
+'lets accounts that have failed be tried by the next run, however long they would wait
+account: as in deletion_failure; null: all that wait
+policy: null: of every policy
+returns how many have waited
+raises an error if there is no such policy';
 
 -- They delete people, or decide who is deleted: who may call them is the
 -- administrator's to decide, and what ALTER DEFAULT PRIVILEGES has decided for

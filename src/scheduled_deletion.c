@@ -21,6 +21,7 @@
  *	estimate.c	how many rows that are, by the planner's statistics
  *	call.c		one call: the policies that it names, each in its turn
  *	run.c		pick due accounts, batch by batch, until none is left
+ *	failing.c	those that have failed before, tried last
  *	search.c	delete a batch; find the accounts that fail
  *	batch.c		one attempt: lock, collect, blockers, steps, audit, prove
  *	execute.c		its steps, and the proof that all is gone
@@ -81,6 +82,7 @@ PG_FUNCTION_INFO_V1(deletion_plan);
 PG_FUNCTION_INFO_V1(check_deletion_policy);
 PG_FUNCTION_INFO_V1(schedule_account_deletion);
 PG_FUNCTION_INFO_V1(cancel_account_deletion);
+PG_FUNCTION_INFO_V1(retry_account);
 
 void		_PG_init(void);
 static char *get_text_argument(FunctionCallInfo fcinfo, int i);
@@ -374,6 +376,24 @@ cancel_account_deletion(PG_FUNCTION_ARGS)
 	result = sd_cancel(get_func_namespace(fcinfo->flinfo->fn_oid), &request);
 	SPI_finish();
 	PG_RETURN_BOOL(result);
+}
+
+/*
+ * retry_account(account text, policy text) RETURNS bigint
+ *
+ * Let accounts that have failed be tried by the next run; how many have waited.
+ */
+Datum
+retry_account(PG_FUNCTION_ARGS)
+{
+	uint64		naccounts;
+
+	SPI_connect();
+	naccounts = sd_retry(get_func_namespace(fcinfo->flinfo->fn_oid),
+						 get_text_argument(fcinfo, 0),
+						 get_text_argument(fcinfo, 1));
+	SPI_finish();
+	PG_RETURN_INT64(naccounts);
 }
 
 /* An argument of type text, or NULL */

@@ -395,6 +395,8 @@ typedef enum FailureKind
 	SD_ACCOUNT_FAILURE,			/* the accounts that were being deleted */
 	SD_MOMENT_FAILURE,			/* nobody: the next attempt may well succeed */
 	SD_SCHEMA_FAILURE,			/* every account: the schema, or a privilege */
+	SD_INTERNAL_FAILURE,		/* an account's, as it seems; the run stops after
+								 * its batch */
 	SD_RUN_FAILURE				/* the run itself: thrown on at once */
 } FailureKind;
 
@@ -441,6 +443,8 @@ typedef struct Account
 	Jsonb	  **details;		/* columns to be kept, NULL if null; once
 								 * locked */
 	int64	   *rows;			/* by step, of the last attempt */
+	int			attempts;		/* that failed in earlier runs ... */
+	TimestampTz next_attempt_at;	/* ... if there were any */
 } Account;
 
 /* A row of a step that others refer to, and whose it is */
@@ -483,6 +487,11 @@ typedef struct Run
 	Failure    *last_failure;	/* that of the row */
 	int64		searched;		/* accounts gone through in search of failures */
 	int64		failed_in_search;	/* accounts found to fail by that */
+	Account   **failing;		/* that have failed in earlier runs ... */
+	int			nfailing;
+	RowSet	   *failing_rows;	/* ... by their keys */
+	bool		tries_failing;	/* it is their turn */
+	Failure    *internal_error; /* NULL, or what the run stops for */
 	MemoryContext run_context;
 	MemoryContext batch_context;
 
@@ -494,9 +503,10 @@ typedef struct Run
 	int64		deleted;
 	int64		failed;
 	int64		skipped;
+	int64		waiting;		/* due, and have failed not long ago */
 	int64	   *rows;			/* by step */
 	List	   *errors;			/* RunError *, at most SD_MAX_ERRORS */
-	const char *stop_reason;
+	const char *stop_reason;	/* NULL as long as it goes on */
 } Run;
 
 /*
@@ -602,15 +612,27 @@ extern void sd_call(Call *call);
 
 /* run.c */
 extern void sd_run(Run *run);
+extern void sd_record_results(Run *run, Account *accounts, int naccounts);
+
+/* failing.c */
+extern void sd_load_failing(Run *run);
+extern int	sd_leave_out_failing(Run *run, Account *accounts, int naccounts);
+extern void sd_try_failing(Run *run);
+extern void sd_record_failing(Run *run, Account *accounts, int naccounts);
+extern void sd_forget_failing(Oid schema, const char *policy);
+extern uint64 sd_retry(Oid schema, const char *account, const char *policy);
 
 /* search.c */
 extern bool sd_delete_batch(Run *run, Account *accounts, int naccounts,
 							bool whole);
+extern void sd_delete_failing_batch(Run *run, Account *accounts, int naccounts);
 
 /* batch.c */
 extern Account *sd_pick_accounts(Run *run, PlanStatement *pick, Datum *values,
 								 const char *nulls, int *naccounts);
 extern void sd_prepare_batches(Run *run);
+extern void sd_find_due(Run *run, Account **accounts, int naccounts);
+extern void sd_lock_again(Run *run, Account **accounts, int naccounts);
 extern bool sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 					   Failure **failure);
 extern ErrorData *sd_deferred_error(Run *run);

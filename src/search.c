@@ -82,6 +82,27 @@ sd_delete_batch(Run *run, Account *accounts, int naccounts, bool whole)
 }
 
 /*
+ * The same of accounts that have failed before, most of which will again.  Their
+ * errors were told from everybody's when they first failed.
+ */
+void
+sd_delete_failing_batch(Run *run, Account *accounts, int naccounts)
+{
+	Account   **batch = palloc(sizeof(Account *) * naccounts);
+
+	for (int i = 0; i < naccounts; i++)
+		batch[i] = &accounts[i];
+	if (!run->tries_failing)
+	{
+		run->tries_failing = true;
+		run->searched = 0;
+		run->failed_in_search = 0;
+	}
+	find_failures(run, batch, naccounts);
+	try_in_parts(run, batch, naccounts, true);
+}
+
+/*
  * Is it an error that speaks of the schema or of the audit table, rather than of
  * the account at which it showed?
  */
@@ -118,6 +139,7 @@ stop_if_all_fail(Run *run, Account **accounts, int naccounts,
 
 	latest = sd_pick_accounts(run, &run->plan->pick_latest, &limit, NULL,
 							  &nlatest);
+	nlatest = sd_leave_out_failing(run, latest, nlatest);
 	for (int i = 0; i < nlatest && !run->any_success; i++)
 	{
 		Account    *account = &latest[i];
@@ -140,7 +162,7 @@ find_failures(Run *run, Account **accounts, int naccounts)
 		try_in_parts(run, accounts + start, length, false);
 		run->searched += length;
 
-		if (run->last_failure != NULL &&
+		if (run->last_failure != NULL && !run->tries_failing &&
 			run->equal_failures >= (may_be_everybodys(run->last_failure) ?
 									SD_SAMPLE_SIZE : SD_MAX_EQUAL_FAILURES))
 			stop_if_all_fail(run, accounts + start + length,
@@ -152,13 +174,14 @@ find_failures(Run *run, Account **accounts, int naccounts)
  * How many accounts to try at once, when one in m has failed: a chunk of n has
  * a fixed cost of about two accounts, and wastes n accounts in n/m of the
  * cases.  That is least for n = sqrt(2 m).  At first, m is taken to be the size
- * of a first batch, for one of that size has just failed.
+ * of a first batch, for one of that size has just failed; of accounts that have
+ * failed before, every other one.
  */
 static int
 choose_chunk_size(Run *run)
 {
-	double		m = (double) (run->searched + SD_FIRST_BATCH_SIZE) /
-		(run->failed_in_search + 1);
+	double		presumed = run->tries_failing ? 2 : SD_FIRST_BATCH_SIZE;
+	double		m = (run->searched + presumed) / (run->failed_in_search + 1);
 
 	return Max(1, (int) sqrt(2 * m));
 }
@@ -219,6 +242,8 @@ charge(Run *run, Account *account, Failure *failure)
 	account->state = SD_FAILED;
 	account->failure = failure;
 	run->failed_in_search++;
+	if (failure->kind == SD_INTERNAL_FAILURE)
+		run->internal_error = failure;
 
 	if (run->last_failure == NULL ||
 		!sd_same_failure(run->last_failure, failure))

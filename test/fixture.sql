@@ -10,6 +10,8 @@ SET search_path = app, erasure;
 \getenv srcdir PG_ABS_SRCDIR
 \set schema :srcdir '/test/schema.sql'
 \i :schema
+\set do_not_wait :srcdir '/test/do_not_wait.sql'
+\i :do_not_wait
 
 -- The key of the account of that name.
 CREATE FUNCTION account(name text) RETURNS uuid
