@@ -395,8 +395,8 @@ typedef enum FailureKind
 	SD_ACCOUNT_FAILURE,			/* the accounts that were being deleted */
 	SD_MOMENT_FAILURE,			/* nobody: the next attempt may well succeed */
 	SD_SCHEMA_FAILURE,			/* every account: the schema, or a privilege */
-	SD_INTERNAL_FAILURE,		/* an account's, as it seems; the run stops after
-								 * its batch */
+	SD_INTERNAL_FAILURE,		/* an account's, as it seems; the run stops
+								 * after its batch */
 	SD_RUN_FAILURE				/* the run itself: thrown on at once */
 } FailureKind;
 

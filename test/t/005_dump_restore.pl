@@ -48,12 +48,14 @@ $node->safe_psql(
 	SELECT add_deletion_policy('off', '"Users"', due_column => 'deletedAt', enabled => false,
 		audit_columns => '{"user_id": "userId"}');
 	SELECT process_scheduled_deletions(dry_run => true);
+	INSERT INTO erasure.deletion_failure VALUES ('the users', '2', 3, '2026-01-01', '2026-01-02', '2026-01-03', '23503', 'x', 'y', 'z');
 });
 
 my $decided = q{
 	SET search_path = '';
 	SELECT * FROM erasure.deletion_policy ORDER BY policy;
 	SELECT * FROM erasure.deletion_step ORDER BY policy, position;
+	SELECT * FROM erasure.deletion_failure;
 };
 my $before = $node->safe_psql('old', $decided);
 like($before, qr/Asia\/Tokyo/, 'policies are registered');
