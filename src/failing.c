@@ -22,6 +22,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "utils/array.h"
@@ -48,9 +49,21 @@ typedef struct Remembered
 	int		   *attempts;
 } Remembered;
 
+/* What is to be written there */
+typedef struct Notes
+{
+	Run		   *run;
+	Account   **failed;
+	int			nfailed;
+	Account   **gone;			/* or not due any more */
+	int			ngone;
+} Notes;
+
 static void read_failing(Remembered *remembered);
 static bool make_accounts(void *arg);
 static void count_waiting(Run *run);
+static void write_down(Notes *notes);
+static bool write_body(void *arg);
 static void forget(Run *run, Account **accounts, int naccounts);
 static void remember(Run *run, Account **accounts, int naccounts);
 static TimestampTz next_attempt(int attempts);
@@ -216,9 +229,8 @@ static void
 count_waiting(Run *run)
 {
 	Account   **waiting = palloc(sizeof(Account *) * Max(run->nfailing, 1));
-	Account   **gone = palloc(sizeof(Account *) * Max(run->nfailing, 1));
 	int			nwaiting = 0;
-	int			ngone = 0;
+	Notes		notes = {.run = run};
 
 	for (int i = 0; i < run->nfailing; i++)
 	{
@@ -228,14 +240,15 @@ count_waiting(Run *run)
 	if (nwaiting == 0)
 		return;
 	sd_find_due(run, waiting, nwaiting);
+	notes.gone = palloc(sizeof(Account *) * nwaiting);
 	for (int i = 0; i < nwaiting; i++)
 	{
 		if (waiting[i]->found)
 			run->waiting++;
 		else
-			gone[ngone++] = waiting[i];
+			notes.gone[notes.ngone++] = waiting[i];
 	}
-	forget(run, gone, ngone);
+	write_down(&notes);
 }
 
 /*
@@ -246,32 +259,60 @@ count_waiting(Run *run)
 void
 sd_record_failing(Run *run, Account *accounts, int naccounts)
 {
-	Account   **failed = palloc(sizeof(Account *) * naccounts);
-	Account   **gone = palloc(sizeof(Account *) * naccounts);
-	int			nfailed = 0;
-	int			ngone = 0;
+	Notes		notes = {.run = run};
 
+	notes.failed = palloc(sizeof(Account *) * naccounts);
+	notes.gone = palloc(sizeof(Account *) * naccounts);
 	for (int i = 0; i < naccounts; i++)
 	{
 		if (accounts[i].state == SD_FAILED)
-			failed[nfailed++] = &accounts[i];
+			notes.failed[notes.nfailed++] = &accounts[i];
 		else if (accounts[i].attempts > 0 &&
 				 (accounts[i].state == SD_DELETED || accounts[i].state == SD_GONE))
-			gone[ngone++] = &accounts[i];
+			notes.gone[notes.ngone++] = &accounts[i];
 	}
-	if (nfailed > 0)
-	{
-		int			n = 0;
+	write_down(&notes);
+}
 
-		sd_lock_again(run, failed, nfailed);
-		for (int i = 0; i < nfailed; i++)
-		{
-			if (failed[i]->found)
-				failed[n++] = failed[i];
-		}
-		remember(run, failed, n);
+/*
+ * Write it, but where the snapshot is an old one, and somebody else has written
+ * of the same accounts since: what they say is as good.
+ */
+static void
+write_down(Notes *notes)
+{
+	ErrorData  *error;
+	bool		done;
+
+	if (notes->nfailed == 0 && notes->ngone == 0)
+		return;
+	if (!IsolationUsesXactSnapshot())
+	{
+		(void) write_body(notes);
+		return;
 	}
-	forget(run, gone, ngone);
+	error = sd_in_subtransaction(write_body, notes, true, &done);
+	if (error != NULL &&
+		sd_failure_from_error(error, "", InvalidOid)->kind != SD_MOMENT_FAILURE)
+		ReThrowError(error);
+}
+
+static bool
+write_body(void *arg)
+{
+	Notes	   *notes = arg;
+	int			n = 0;
+
+	if (notes->nfailed > 0)
+		sd_lock_again(notes->run, notes->failed, notes->nfailed);
+	for (int i = 0; i < notes->nfailed; i++)
+	{
+		if (notes->failed[i]->found)
+			notes->failed[n++] = notes->failed[i];
+	}
+	remember(notes->run, notes->failed, n);
+	forget(notes->run, notes->gone, notes->ngone);
+	return true;
 }
 
 /* Delete what deletion_failure says of accounts */
