@@ -518,13 +518,7 @@ take_accounts(Attempt *attempt, Account **accounts, int naccounts)
 	RowSet	   *set = sd_make_rows(step);
 
 	for (int i = 0; i < naccounts; i++)
-	{
-		Row		   *row = sd_make_row(step, accounts[i]);
-
-		memcpy(row->values, accounts[i]->key, sizeof(Datum) * step->nvalues);
-		memcpy(row->nulls, accounts[i]->nulls, sizeof(bool) * step->nvalues);
-		sd_add_row(set, row);
-	}
+		sd_add_account(set, step, accounts[i]);
 	attempt->accounts = accounts;
 	attempt->naccounts = naccounts;
 	attempt->sets[step->number] = set;

@@ -39,14 +39,12 @@
 /* accounts that are tried together; most of them will fail again */
 #define FAILING_BATCH	512
 
-/* what is read of deletion_failure before it is made accounts of */
+/* What was read of deletion_failure, to be made accounts of */
 typedef struct Remembered
 {
 	Run		   *run;
+	SPITupleTable *rows;		/* account, next_attempt_at, attempts */
 	uint64		n;
-	char	  **keys;
-	TimestampTz *next_attempts;
-	int		   *attempts;
 } Remembered;
 
 /* What is to be written there */
@@ -59,7 +57,7 @@ typedef struct Notes
 	int			ngone;
 } Notes;
 
-static void read_failing(Remembered *remembered);
+static void read_failing(Run *run, Remembered *remembered);
 static bool make_accounts(void *arg);
 static void count_waiting(Run *run);
 static void write_down(Notes *notes);
@@ -67,6 +65,8 @@ static bool write_body(void *arg);
 static void forget(Run *run, Account **accounts, int naccounts);
 static void remember(Run *run, Account **accounts, int naccounts);
 static TimestampTz next_attempt(int attempts);
+static void delete_failures(Oid schema, const char *policy, Datum accounts,
+							bool all);
 static Datum text_array(char **texts, int n);
 
 /*
@@ -76,31 +76,30 @@ static Datum text_array(char **texts, int n);
 void
 sd_load_failing(Run *run)
 {
-	Remembered	remembered = {.run = run};
+	Remembered	remembered;
 	bool		done;
 	ErrorData  *error;
 
-	read_failing(&remembered);
-	if (remembered.n == 0)
-		return;
+	read_failing(run, &remembered);
 	error = sd_in_subtransaction(make_accounts, &remembered, true, &done);
+	SPI_freetuptable(remembered.rows);
 	if (error == NULL)
 		return;
 	if (sd_fatal_failure(error)->kind == SD_RUN_FAILURE)
 		ReThrowError(error);
 	run->nfailing = 0;
-	run->failing_rows = NULL;
 	sd_forget_failing(run->policy->schema, run->policy->name);
 }
 
 static void
-read_failing(Remembered *remembered)
+read_failing(Run *run, Remembered *remembered)
 {
 	Oid			argtypes[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(remembered->run->policy->name)};
-	Oid			schema = remembered->run->policy->schema;
+	Datum		values[] = {CStringGetTextDatum(run->policy->name)};
+	Oid			schema = run->policy->schema;
 
 	/* internal errors last: each ends a run */
+	remembered->run = run;
 	remembered->n = sd_execute_as_owner(schema,
 										psprintf("SELECT account, next_attempt_at, attempts FROM %s"
 												 " WHERE policy OPERATOR(pg_catalog.=) $1"
@@ -108,58 +107,41 @@ read_failing(Remembered *remembered)
 												 " last_attempt_at, account",
 												 sd_own_table(schema, "deletion_failure")),
 										SPI_OK_SELECT, 1, argtypes, values, NULL);
-	remembered->keys = palloc_extended(sizeof(char *) * Max(remembered->n, 1),
-									   MCXT_ALLOC_HUGE);
-	remembered->next_attempts = palloc_extended(sizeof(TimestampTz) *
-												Max(remembered->n, 1),
-												MCXT_ALLOC_HUGE);
-	remembered->attempts = palloc_extended(sizeof(int) * Max(remembered->n, 1),
-										   MCXT_ALLOC_HUGE);
-	for (uint64 i = 0; i < remembered->n; i++)
-	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	tupdesc = SPI_tuptable->tupdesc;
-		bool		is_null;
-
-		remembered->keys[i] = SPI_getvalue(tuple, tupdesc, 1);
-		remembered->next_attempts[i] =
-			DatumGetTimestampTz(SPI_getbinval(tuple, tupdesc, 2, &is_null));
-		remembered->attempts[i] =
-			DatumGetInt32(SPI_getbinval(tuple, tupdesc, 3, &is_null));
-	}
-	SPI_freetuptable(SPI_tuptable);
+	remembered->rows = SPI_tuptable;
 }
 
 static bool
 make_accounts(void *arg)
 {
 	Remembered *remembered = arg;
+	TupleDesc	tupdesc = remembered->rows->tupdesc;
 	Run		   *run = remembered->run;
 	PlanStep   *step = run->plan->account;
 	int			nkeys = run->plan->key->ncolumns;
 
-	run->failing = palloc_extended(sizeof(Account *) * remembered->n,
+	run->failing = palloc_extended(sizeof(Account *) * Max(remembered->n, 1),
 								   MCXT_ALLOC_HUGE);
 	run->failing_rows = sd_make_rows(step);
 	for (uint64 i = 0; i < remembered->n; i++)
 	{
+		HeapTuple	tuple = remembered->rows->vals[i];
 		Account    *account = palloc0(sizeof(Account));
-		Datum	   *key = sd_key_from_text(run->plan, remembered->keys[i]);
-		Row		   *row = sd_make_row(step, account);
+		bool		is_null;
 
 		account->key = palloc0(sizeof(Datum) * step->nvalues);
+		memcpy(account->key,
+			   sd_key_from_text(run->plan, SPI_getvalue(tuple, tupdesc, 1)),
+			   sizeof(Datum) * nkeys);
 		account->nulls = palloc(sizeof(bool) * step->nvalues);
 		memset(account->nulls, true, sizeof(bool) * step->nvalues);
 		memset(account->nulls, false, sizeof(bool) * nkeys);
-		memcpy(account->key, key, sizeof(Datum) * nkeys);
 		account->rows = palloc0(sizeof(int64) * list_length(run->plan->steps));
-		account->attempts = remembered->attempts[i];
-		account->next_attempt_at = remembered->next_attempts[i];
+		account->next_attempt_at =
+			DatumGetTimestampTz(SPI_getbinval(tuple, tupdesc, 2, &is_null));
+		account->attempts =
+			DatumGetInt32(SPI_getbinval(tuple, tupdesc, 3, &is_null));
 		run->failing[run->nfailing++] = account;
-
-		memcpy(row->values, account->key, sizeof(Datum) * step->nvalues);
-		memcpy(row->nulls, account->nulls, sizeof(bool) * step->nvalues);
-		sd_add_row(run->failing_rows, row);
+		sd_add_account(run->failing_rows, step, account);
 	}
 	return true;
 }
@@ -193,19 +175,17 @@ sd_try_failing(Run *run)
 {
 	int			next = 0;
 
+	run->tries_failing = true;
+	run->searched = 0;
+	run->failed_in_search = 0;
 	while (next < run->nfailing && run->stop_reason == NULL)
 	{
 		Account    *accounts;
-		int64		limit = FAILING_BATCH;
+		int64		limit = sd_within_limit(run, FAILING_BATCH);
 		int			n = 0;
 
-		if (run->is_limited)
-			limit = Min(limit, run->max_accounts - run->deleted);
 		if (limit == 0)
-		{
-			run->stop_reason = "max_accounts";
 			break;
-		}
 		MemoryContextReset(run->batch_context);
 		MemoryContextSwitchTo(run->batch_context);
 		accounts = palloc(sizeof(Account) * limit);
@@ -216,7 +196,7 @@ sd_try_failing(Run *run)
 		}
 		if (n > 0)
 		{
-			sd_delete_failing_batch(run, accounts, n);
+			(void) sd_delete_batch(run, accounts, n, false);
 			sd_record_results(run, accounts, n);
 		}
 		MemoryContextSwitchTo(run->run_context);
@@ -319,23 +299,14 @@ write_body(void *arg)
 static void
 forget(Run *run, Account **accounts, int naccounts)
 {
-	Oid			schema = run->policy->schema;
-	Oid			argtypes[] = {TEXTOID, TEXTARRAYOID};
-	Datum		values[2];
 	char	  **keys = palloc(sizeof(char *) * Max(naccounts, 1));
 
 	if (naccounts == 0)
 		return;
 	for (int i = 0; i < naccounts; i++)
 		keys[i] = sd_key_text(run->plan, accounts[i]->key);
-	values[0] = CStringGetTextDatum(run->policy->name);
-	values[1] = text_array(keys, naccounts);
-	(void) sd_execute_as_owner(schema,
-							   psprintf("DELETE FROM %s WHERE policy OPERATOR(pg_catalog.=) $1"
-										" AND account OPERATOR(pg_catalog.=) ANY ($2)",
-										sd_own_table(schema, "deletion_failure")),
-							   SPI_OK_DELETE, lengthof(argtypes), argtypes,
-							   values, NULL);
+	delete_failures(run->policy->schema, run->policy->name,
+					text_array(keys, naccounts), false);
 }
 
 /* Write that accounts have failed, and when they are to be tried again */
@@ -427,14 +398,23 @@ next_attempt(int attempts)
 void
 sd_forget_failing(Oid schema, const char *policy)
 {
-	Oid			argtypes[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(policy)};
+	delete_failures(schema, policy, (Datum) 0, true);
+}
+
+/* Delete the rows of these accounts, an array of keys as text, or all of the policy */
+static void
+delete_failures(Oid schema, const char *policy, Datum accounts, bool all)
+{
+	Oid			argtypes[] = {TEXTOID, TEXTARRAYOID};
+	Datum		values[] = {CStringGetTextDatum(policy), accounts};
+	char		nulls[] = {' ', all ? 'n' : ' '};
 
 	(void) sd_execute_as_owner(schema,
-							   psprintf("DELETE FROM %s WHERE policy OPERATOR(pg_catalog.=) $1",
+							   psprintf("DELETE FROM %s WHERE policy OPERATOR(pg_catalog.=) $1"
+										" AND ($2 IS NULL OR account OPERATOR(pg_catalog.=) ANY ($2))",
 										sd_own_table(schema, "deletion_failure")),
 							   SPI_OK_DELETE, lengthof(argtypes), argtypes,
-							   values, NULL);
+							   values, nulls);
 }
 
 /*

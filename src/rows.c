@@ -133,6 +133,17 @@ sd_add_row(RowSet *set, Row *row)
 		set->indexes[i].is_valid = false;
 }
 
+/* Add the row of an account, as far as its values are known */
+void
+sd_add_account(RowSet *set, PlanStep *step, Account *account)
+{
+	Row		   *row = sd_make_row(step, account);
+
+	memcpy(row->values, account->key, sizeof(Datum) * step->nvalues);
+	memcpy(row->nulls, account->nulls, sizeof(bool) * step->nvalues);
+	sd_add_row(set, row);
+}
+
 int
 sd_count_rows(RowSet *set)
 {

@@ -114,13 +114,9 @@ delete_due_accounts(Run *run)
 		Account    *accounts;
 		Account		last;
 
-		if (run->is_limited)
-			limit = Min(limit, run->max_accounts - run->deleted);
+		limit = sd_within_limit(run, limit);
 		if (limit == 0)
-		{
-			run->stop_reason = "max_accounts";
 			break;
-		}
 
 		MemoryContextReset(run->batch_context);
 		MemoryContextSwitchTo(run->batch_context);
@@ -146,6 +142,21 @@ delete_due_accounts(Run *run)
 		MemoryContextSwitchTo(run->run_context);
 	}
 	MemoryContextSwitchTo(run->run_context);
+}
+
+/*
+ * How many of so many accounts the caller lets the run delete; if none, it stops
+ * for that.
+ */
+int64
+sd_within_limit(Run *run, int64 naccounts)
+{
+	if (!run->is_limited)
+		return naccounts;
+	naccounts = Min(naccounts, run->max_accounts - run->deleted);
+	if (naccounts == 0)
+		run->stop_reason = "max_accounts";
+	return naccounts;
 }
 
 /*

@@ -85,6 +85,8 @@ PG_FUNCTION_INFO_V1(cancel_account_deletion);
 PG_FUNCTION_INFO_V1(retry_account);
 
 void		_PG_init(void);
+static Request take_request(FunctionCallInfo fcinfo, int policy,
+							int performed_by);
 static char *get_text_argument(FunctionCallInfo fcinfo, int i);
 static void take_arguments(FunctionCallInfo fcinfo, const int *columns,
 						   PolicyRow *row);
@@ -329,13 +331,9 @@ check_deletion_policy(PG_FUNCTION_ARGS)
 Datum
 schedule_account_deletion(PG_FUNCTION_ARGS)
 {
-	Request		request = {0};
+	Request		request = take_request(fcinfo, 2, 3);
 	TimestampTz result;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("account must not be null")));
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -343,9 +341,6 @@ schedule_account_deletion(PG_FUNCTION_ARGS)
 	sd_check_not_negative(PG_GETARG_DATUM(1), "grace");
 
 	SPI_connect();
-	request.account = get_text_argument(fcinfo, 0);
-	request.policy = get_text_argument(fcinfo, 2);
-	request.performed_by = get_text_argument(fcinfo, 3);
 	result = sd_schedule(get_func_namespace(fcinfo->flinfo->fn_oid), &request,
 						 PG_GETARG_INTERVAL_P(1));
 	SPI_finish();
@@ -361,18 +356,10 @@ schedule_account_deletion(PG_FUNCTION_ARGS)
 Datum
 cancel_account_deletion(PG_FUNCTION_ARGS)
 {
-	Request		request = {0};
+	Request		request = take_request(fcinfo, 1, 2);
 	bool		result;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("account must not be null")));
-
 	SPI_connect();
-	request.account = get_text_argument(fcinfo, 0);
-	request.policy = get_text_argument(fcinfo, 1);
-	request.performed_by = get_text_argument(fcinfo, 2);
 	result = sd_cancel(get_func_namespace(fcinfo->flinfo->fn_oid), &request);
 	SPI_finish();
 	PG_RETURN_BOOL(result);
@@ -394,6 +381,22 @@ retry_account(PG_FUNCTION_ARGS)
 						 get_text_argument(fcinfo, 1));
 	SPI_finish();
 	PG_RETURN_INT64(naccounts);
+}
+
+/* Take the account, which must be there, and those arguments for a request */
+static Request
+take_request(FunctionCallInfo fcinfo, int policy, int performed_by)
+{
+	Request		request;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("account must not be null")));
+	request.account = get_text_argument(fcinfo, 0);
+	request.policy = get_text_argument(fcinfo, policy);
+	request.performed_by = get_text_argument(fcinfo, performed_by);
+	return request;
 }
 
 /* An argument of type text, or NULL */

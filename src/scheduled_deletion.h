@@ -612,6 +612,7 @@ extern void sd_call(Call *call);
 
 /* run.c */
 extern void sd_run(Run *run);
+extern int64 sd_within_limit(Run *run, int64 naccounts);
 extern void sd_record_results(Run *run, Account *accounts, int naccounts);
 
 /* failing.c */
@@ -625,7 +626,6 @@ extern uint64 sd_retry(Oid schema, const char *account, const char *policy);
 /* search.c */
 extern bool sd_delete_batch(Run *run, Account *accounts, int naccounts,
 							bool whole);
-extern void sd_delete_failing_batch(Run *run, Account *accounts, int naccounts);
 
 /* batch.c */
 extern Account *sd_pick_accounts(Run *run, PlanStatement *pick, Datum *values,
@@ -663,6 +663,7 @@ extern Row *sd_make_row(PlanStep *step, Account *account);
 extern void sd_fill_row(PlanStep *step, Row *row, TupleTableSlot *slot,
 						int first_column);
 extern void sd_add_row(RowSet *set, Row *row);
+extern void sd_add_account(RowSet *set, PlanStep *step, Account *account);
 extern int	sd_count_rows(RowSet *set);
 extern Row *sd_find_row(RowSet *set, PlanKey *key, FmgrInfo *compare,
 						Datum *values);

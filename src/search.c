@@ -82,27 +82,6 @@ sd_delete_batch(Run *run, Account *accounts, int naccounts, bool whole)
 }
 
 /*
- * The same of accounts that have failed before, most of which will again.  Their
- * errors were told from everybody's when they first failed.
- */
-void
-sd_delete_failing_batch(Run *run, Account *accounts, int naccounts)
-{
-	Account   **batch = palloc(sizeof(Account *) * naccounts);
-
-	for (int i = 0; i < naccounts; i++)
-		batch[i] = &accounts[i];
-	if (!run->tries_failing)
-	{
-		run->tries_failing = true;
-		run->searched = 0;
-		run->failed_in_search = 0;
-	}
-	find_failures(run, batch, naccounts);
-	try_in_parts(run, batch, naccounts, true);
-}
-
-/*
  * Is it an error that speaks of the schema or of the audit table, rather than of
  * the account at which it showed?
  */
@@ -128,6 +107,8 @@ stop_if_all_fail(Run *run, Account **accounts, int naccounts,
 	int			nsamples = Min(naccounts, SD_SAMPLE_SIZE);
 	Failure    *sample_failure;
 
+	if (run->tries_failing)
+		return;
 	for (int i = 0; i < nsamples && !run->any_success; i++)
 	{
 		int			sample = (int64) i * (naccounts - 1) / Max(nsamples - 1, 1);
@@ -162,7 +143,7 @@ find_failures(Run *run, Account **accounts, int naccounts)
 		try_in_parts(run, accounts + start, length, false);
 		run->searched += length;
 
-		if (run->last_failure != NULL && !run->tries_failing &&
+		if (run->last_failure != NULL &&
 			run->equal_failures >= (may_be_everybodys(run->last_failure) ?
 									SD_SAMPLE_SIZE : SD_MAX_EQUAL_FAILURES))
 			stop_if_all_fail(run, accounts + start + length,
