@@ -48,7 +48,6 @@ static bool make_part(Check *check, DeletionPlan **plan,
 					  void (*make) (DeletionPlan *plan), const char *code);
 static ErrorData *try_part(Check *check, DeletionPlan **plan,
 						   void (*make) (DeletionPlan *plan));
-static bool concerns_the_call(ErrorData *error);
 static bool part_body(void *arg);
 static void add_error(Check *check, const char *code, ErrorData *error);
 static int	compare_findings(const ListCell *a, const ListCell *b);
@@ -62,7 +61,6 @@ sd_check_policy(DeletionPolicy *policy, Oid role)
 {
 	Check		check = {0};
 
-	check.schema = policy->schema;
 	check.role = role;
 	check.policy = policy;
 
@@ -178,9 +176,8 @@ static void
 add_lost_step(Check *check, DeletionStep *definition, char *object,
 			  char *message, char *hint)
 {
-	char	   *remedy = psprintf("SELECT %s.remove_deletion_step(%s, %u)",
-								  quote_identifier(get_namespace_name(check->schema)),
-								  quote_literal_cstr(check->policy->name),
+	char	   *remedy = psprintf("%s, %u)",
+								  sd_own_call(check->policy, "remove_deletion_step"),
 								  definition->table);
 	Finding    *finding;
 
@@ -263,19 +260,10 @@ try_part(Check *check, DeletionPlan **plan, void (*make) (DeletionPlan *plan))
 	bool		done;
 	ErrorData  *error = sd_in_subtransaction(part_body, &part, true, &done);
 
-	if (error != NULL && concerns_the_call(error))
+	if (error != NULL && sd_concerns_the_call(error))
 		ReThrowError(error);
 	*plan = part.plan;
 	return error;
-}
-
-/* Is it not the policy's: a cancel, or a lock that was not to be had? */
-static bool
-concerns_the_call(ErrorData *error)
-{
-	FailureKind kind = sd_fatal_failure(error)->kind;
-
-	return kind == SD_RUN_FAILURE || kind == SD_MOMENT_FAILURE;
 }
 
 static bool
@@ -311,10 +299,9 @@ add_error(Check *check, const char *code, ErrorData *error)
 		error->sqlerrcode == ERRCODE_INVALID_FOREIGN_KEY)
 	{
 		code = "audit_reference";
-		remedy = psprintf("ALTER TABLE %s DROP CONSTRAINT %s",
-						  quote_qualified_identifier(error->schema_name,
-													 error->table_name),
-						  quote_identifier(error->constraint_name));
+		remedy = sd_drop_constraint(quote_qualified_identifier(error->schema_name,
+															   error->table_name),
+									error->constraint_name);
 	}
 	if (remedy != NULL && sd_has_remedy(check->findings, remedy))
 		return;

@@ -132,9 +132,8 @@ check_marks(Check *check)
 					 count);
 
 		/* without a remedy: it may let accounts stay for ever */
-		finding->hint = psprintf("If accounts that have it set are to be left alone: SELECT %s.alter_deletion_policy(%s, done_column => %s), of a column that tells a time.",
-								 quote_identifier(get_namespace_name(check->schema)),
-								 quote_literal_cstr(check->policy->name),
+		finding->hint = psprintf("If accounts that have it set are to be left alone: %s, done_column => %s), of a column that tells a time.",
+								 sd_own_call(check->policy, "alter_deletion_policy"),
 								 quote_literal_cstr(mark));
 	}
 }

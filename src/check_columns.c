@@ -148,20 +148,15 @@ add_link_names(DeletionPlan *plan, List **names)
 	const char *key = plan->key->columns[0].name;
 	ListCell   *lc;
 
-	foreach(lc, plan->steps)
+	foreach(lc, plan->links)
 	{
-		ListCell   *cell;
+		PlanLink   *link = lfirst(lc);
 
-		foreach(cell, ((PlanStep *) lfirst(lc))->links)
-		{
-			PlanLink   *link = lfirst(cell);
-
-			if (link->key == plan->key && strcmp(link->names[0], key) != 0 &&
-				(link->definition == NULL ||
-				 (link->definition->match == NULL &&
-				  !link->definition->after_account)))
-				*names = lappend(*names, link->names[0]);
-		}
+		if (link->key == plan->key && strcmp(link->names[0], key) != 0 &&
+			(link->definition == NULL ||
+			 (link->definition->match == NULL &&
+			  !link->definition->after_account)))
+			*names = lappend(*names, link->names[0]);
 	}
 }
 
@@ -263,9 +258,8 @@ propose_step(Check *check, Relation rel, const char *column)
 	if (!can_be_step(table) || is_of_several_kinds(rel, column) ||
 		(set_null && sd_is_not_null(table, column)))
 		return NULL;
-	return psprintf("SELECT %s.add_deletion_step(%s, %s, %s%s)",
-					quote_identifier(get_namespace_name(check->schema)),
-					quote_literal_cstr(check->policy->name),
+	return psprintf("%s, %s, %s%s)",
+					sd_own_call(check->policy, "add_deletion_step"),
 					quote_literal_cstr(sd_qualified_name(table)),
 					sd_name_array_literal(list_make1(unconstify(char *, column))),
 					set_null ? ", action => 'set null'" : "");
@@ -277,18 +271,13 @@ deletes_by(DeletionPlan *plan, const char *column)
 {
 	ListCell   *lc;
 
-	foreach(lc, plan->steps)
+	foreach(lc, plan->links)
 	{
-		PlanStep   *step = lfirst(lc);
-		ListCell   *cell;
+		PlanLink   *link = lfirst(lc);
 
-		foreach(cell, step->action == SD_DELETE ? step->links : NIL)
-		{
-			PlanLink   *link = lfirst(cell);
-
-			if (link->key == plan->key && strcmp(link->names[0], column) == 0)
-				return true;
-		}
+		if (link->step->action == SD_DELETE && link->key == plan->key &&
+			strcmp(link->names[0], column) == 0)
+			return true;
 	}
 	return false;
 }
@@ -346,22 +335,14 @@ is_linked(DeletionPlan *plan, Oid table, const char *column)
 {
 	ListCell   *lc;
 
-	foreach(lc, plan->steps)
+	foreach(lc, plan->links)
 	{
-		PlanStep   *step = lfirst(lc);
-		ListCell   *cell;
+		PlanLink   *link = lfirst(lc);
 
-		if (step->table != table)
-			continue;
-		foreach(cell, step->links)
+		for (int i = 0; link->step->table == table && i < link->ncolumns; i++)
 		{
-			PlanLink   *link = lfirst(cell);
-
-			for (int i = 0; i < link->ncolumns; i++)
-			{
-				if (strcmp(link->names[i], column) == 0)
-					return true;
-			}
+			if (strcmp(link->names[i], column) == 0)
+				return true;
 		}
 	}
 	return false;

@@ -1,9 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * check_keys.c
- *	  What foreign keys, and columns without one, do to a policy: which of them
- *	  stop accounts, cannot take their action, reach rows of other people, or
- *	  are missing.
+ *	  What foreign keys do to a policy: which of them stop accounts, cannot take
+ *	  their action, reach rows of other people, or leave some behind.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -19,15 +18,12 @@
 #include "catalog/pg_constraint.h"
 #include "commands/defrem.h"
 #include "parser/parse_coerce.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 #include "scheduled_deletion.h"
 
-static List *links_in_order(DeletionPlan *plan);
-static int	compare_links(const ListCell *a, const ListCell *b);
 static void check_blocking_key(Check *check, PlanLink *link);
 static StepAction *propose_actions(Check *check, List *links, int *turns,
 								   int *nturns);
@@ -59,7 +55,7 @@ static bool has_columns(List *links, PlanLink *link);
 void
 sd_check_keys(Check *check)
 {
-	List	   *links = links_in_order(check->followed);
+	List	   *links = check->followed->links;
 	int		   *turns = palloc0(sizeof(int) * list_length(check->followed->steps));
 	int			nturns;
 	ListCell   *lc;
@@ -82,25 +78,6 @@ sd_check_keys(Check *check)
 	foreach(lc, check->plan->steps)
 		check_shared_rows(check, lfirst(lc));
 	check_references_of_accounts(check);
-}
-
-/* The links of a plan in the order in which they were found */
-static List *
-links_in_order(DeletionPlan *plan)
-{
-	List	   *links = NIL;
-	ListCell   *lc;
-
-	foreach(lc, plan->steps)
-		links = list_concat(links, ((PlanStep *) lfirst(lc))->links);
-	list_sort(links, compare_links);
-	return links;
-}
-
-static int
-compare_links(const ListCell *a, const ListCell *b)
-{
-	return ((PlanLink *) lfirst(a))->number - ((PlanLink *) lfirst(b))->number;
 }
 
 /*
@@ -249,9 +226,8 @@ static void
 add_audit_reference(Check *check, PlanLink *link)
 {
 	const char *constraint = get_constraint_name(link->constraint);
-	char	   *remedy = psprintf("ALTER TABLE %s DROP CONSTRAINT %s",
-								  sd_qualified_name(link->step->table),
-								  quote_identifier(constraint));
+	char	   *remedy = sd_drop_constraint(sd_qualified_name(link->step->table),
+											constraint);
 	Finding    *finding;
 
 	if (sd_has_remedy(check->findings, remedy))
@@ -608,9 +584,8 @@ check_references_of_accounts(Check *check)
 								   get_constraint_name(fk->conoid),
 								   sd_name_list(names));
 		finding->hint = "If it is the person's, such as a login, delete it after the account.";
-		finding->remedy = psprintf("SELECT %s.add_deletion_step(%s, %s, %s, after_account => true)",
-								   quote_identifier(get_namespace_name(check->schema)),
-								   quote_literal_cstr(check->policy->name),
+		finding->remedy = psprintf("%s, %s, %s, after_account => true)",
+								   sd_own_call(check->policy, "add_deletion_step"),
 								   quote_literal_cstr(sd_qualified_name(fk->confrelid)),
 								   sd_name_array_literal(referenced));
 	}

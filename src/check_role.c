@@ -63,13 +63,13 @@ check_privileges(Check *check)
 static void
 check_function_privileges(Check *check, List **missing)
 {
-	const char *schema = get_namespace_name(check->schema);
+	const char *schema = get_namespace_name(check->policy->schema);
 	Oid			argtypes[] = {TEXTOID, INT4OID, BOOLOID};
 	Oid			function = LookupFuncName(list_make2(makeString(pstrdup(schema)),
 													 makeString("process_scheduled_deletions")),
 										  lengthof(argtypes), argtypes, false);
 
-	if (sd_namespace_aclcheck(check->schema, check->role, ACL_USAGE) != ACLCHECK_OK)
+	if (sd_namespace_aclcheck(check->policy->schema, check->role, ACL_USAGE) != ACLCHECK_OK)
 		sd_add_missing(missing, check->role, "USAGE", "schema", schema,
 					   quote_identifier(schema), quote_identifier(schema));
 	if (sd_proc_aclcheck(function, check->role, ACL_EXECUTE) != ACLCHECK_OK)

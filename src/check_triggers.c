@@ -41,13 +41,6 @@ typedef struct Change
 	CmdType		event;
 } Change;
 
-/* Asked of the server: may rows of this table be changed like that? */
-typedef struct Question
-{
-	Relation	rel;
-	CmdType		event;
-} Question;
-
 static List *find_changes(DeletionPlan *plan);
 static void add_change(List **changes, Oid table, CmdType event);
 static void check_change(Check *check, Change *change);
@@ -156,6 +149,7 @@ static void
 check_trigger(Check *check, Relation rel, Change *change, Trigger *trigger)
 {
 	char	   *table = sd_table_name(RelationGetRelid(rel));
+	const char *row = change->event == CMD_DELETE ? "OLD" : "NEW";
 	Finding    *finding;
 
 	check->fired = lappend_oid(check->fired, trigger->tgoid);
@@ -171,23 +165,18 @@ check_trigger(Check *check, Relation rel, Change *change, Trigger *trigger)
 
 	/* a BEFORE UPDATE trigger is on every other table, and hardly keeps a row */
 	if (TRIGGER_FOR_BEFORE(trigger->tgtype) && TRIGGER_FOR_ROW(trigger->tgtype) &&
-		change->event != CMD_UPDATE &&
-		!lets_rows_go(trigger->tgfoid,
-					  change->event == CMD_DELETE ? "old" : "new"))
+		change->event != CMD_UPDATE && !lets_rows_go(trigger->tgfoid, row))
 	{
 		finding = sd_add_finding(check, SD_WARNING, "row_keeping_trigger",
 								 sd_sql_name(change->table),
-								 psprintf(change->event == CMD_DELETE ?
-										  "trigger \"%s\" can keep rows of table \"%s\" from being deleted" :
-										  "trigger \"%s\" can keep rows of table \"%s\" from being written",
-										  trigger->tgname, table));
-		finding->detail = psprintf("Function %s is called before each row%s; accounts whose rows it keeps fail.",
-								   format_procedure(trigger->tgfoid),
-								   change->event == CMD_DELETE ?
-								   ", and does not surely return OLD" :
-								   ", and does not surely return NEW");
+								 psprintf("trigger \"%s\" can keep rows of table \"%s\" from being %s",
+										  trigger->tgname, table,
+										  change->event == CMD_DELETE ?
+										  "deleted" : "written"));
+		finding->detail = psprintf("Function %s is called before each row, and does not surely return %s; accounts whose rows it keeps fail.",
+								   format_procedure(trigger->tgfoid), row);
 		finding->hint = psprintf("Let it return %s for what is to go on, or fire after the row.",
-								 change->event == CMD_DELETE ? "OLD" : "NEW");
+								 row);
 	}
 }
 
@@ -257,7 +246,6 @@ check_rule(Check *check, Change *change, RewriteRule *rule)
 static void
 check_replica_identity(Check *check, Relation rel, Change *change)
 {
-	Question	question = {rel, change->event};
 	Oid			table = RelationGetRelid(rel);
 	bool		done;
 	ErrorData  *error;
@@ -266,10 +254,10 @@ check_replica_identity(Check *check, Relation rel, Change *change)
 
 	if (change->event == CMD_INSERT)
 		return;
-	error = sd_in_subtransaction(may_be_changed, &question, false, &done);
+	error = sd_in_subtransaction(may_be_changed, change, false, &done);
 	if (error == NULL)
 		return;
-	if (sd_fatal_failure(error)->kind == SD_RUN_FAILURE)
+	if (sd_concerns_the_call(error))
 		ReThrowError(error);
 
 	finding = sd_add_finding(check, SD_ERROR, "no_replica_identity",
@@ -295,9 +283,11 @@ check_replica_identity(Check *check, Relation rel, Change *change)
 static bool
 may_be_changed(void *arg)
 {
-	Question   *question = arg;
+	Change	   *change = arg;
+	Relation	rel = table_open(change->table, NoLock);
 
-	CheckCmdReplicaIdentity(question->rel, question->event);
+	CheckCmdReplicaIdentity(rel, change->event);
+	table_close(rel, NoLock);
 	return true;
 }
 

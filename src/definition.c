@@ -90,7 +90,7 @@ sd_add_defined_links(DeletionPlan *plan, PlanStep *target,
 			link->member = definition->table;
 		if (step->action == SD_SET_NULL)
 			refuse_unsettable(plan, step, rel, columns);
-		step->links = lappend(step->links, link);
+		sd_add_link(plan, link);
 	}
 	table_close(rel, NoLock);
 	table_close(target_rel, NoLock);

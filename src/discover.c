@@ -179,7 +179,7 @@ add_key_link(DeletionPlan *plan, PlanStep *target, Relation member,
 		(rel->rd_rel->relkind == RELKIND_RELATION &&
 		 find_inheritance_children(fk->table, NoLock) != NIL))
 		link->member = fk->table;
-	step->links = lappend(step->links, link);
+	sd_add_link(plan, link);
 	table_close(rel, NoLock);
 }
 

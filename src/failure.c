@@ -99,6 +99,15 @@ sd_fatal_failure(ErrorData *edata)
 	return failure;
 }
 
+/* Is an error not the policy's, but a cancel, or a lock that was not to be had? */
+bool
+sd_concerns_the_call(ErrorData *edata)
+{
+	FailureKind kind = sd_fatal_failure(edata)->kind;
+
+	return kind == SD_RUN_FAILURE || kind == SD_MOMENT_FAILURE;
+}
+
 /* The failure of an account that a foreign key of "table" stops */
 Failure *
 sd_blocked_failure(Oid constraint, Oid table)

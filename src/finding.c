@@ -63,9 +63,8 @@ sd_step_remedy(Check *check, PlanLink *link, const char *action)
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "SELECT %s.add_deletion_step(%s, %s, %s",
-					 quote_identifier(get_namespace_name(check->schema)),
-					 quote_literal_cstr(check->policy->name),
+	appendStringInfo(&buf, "%s, %s, %s",
+					 sd_own_call(check->policy, "add_deletion_step"),
 					 quote_literal_cstr(sd_qualified_name(OidIsValid(link->member) ?
 														  link->member :
 														  link->step->table)),
@@ -86,6 +85,14 @@ sd_step_remedy(Check *check, PlanLink *link, const char *action)
 						 sd_name_array_literal(sd_key_names(key)));
 	appendStringInfoChar(&buf, ')');
 	return buf.data;
+}
+
+/* The statement that drops a constraint of a table, which is named as in SQL */
+char *
+sd_drop_constraint(const char *table, const char *constraint)
+{
+	return psprintf("ALTER TABLE %s DROP CONSTRAINT %s", table,
+					quote_identifier(constraint));
 }
 
 /* How many rows a table has, in words */

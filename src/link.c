@@ -95,6 +95,14 @@ sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel, List *names,
 	return link;
 }
 
+/* Add a link to its step, and to the plan, in the order in which they are found */
+void
+sd_add_link(DeletionPlan *plan, PlanLink *link)
+{
+	link->step->links = lappend(link->step->links, link);
+	plan->links = lappend(plan->links, link);
+}
+
 /* The columns of a link: char * */
 List *
 sd_link_names(PlanLink *link)

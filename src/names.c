@@ -82,6 +82,15 @@ sd_sql_columns(Oid table, List *names)
 	return buf.data;
 }
 
+/* The beginning of a call of one of our functions for a policy, its first argument */
+char *
+sd_own_call(DeletionPolicy *policy, const char *function)
+{
+	return psprintf("SELECT %s.%s(%s",
+					quote_identifier(get_namespace_name(policy->schema)),
+					function, quote_literal_cstr(policy->name));
+}
+
 /* A type with its schema, as it is without a length: "character" is one long */
 char *
 sd_type_name(Oid type)

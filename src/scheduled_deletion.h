@@ -310,7 +310,8 @@ typedef struct DeletionPlan
 
 	List	   *steps;			/* PlanStep *; those that block are not
 								 * executed */
-	int			nlinks;			/* of all steps */
+	List	   *links;			/* PlanLink *, of all steps, as they are found */
+	int			nlinks;			/* and that of the accounts */
 	List	   *stages;			/* PlanStage *, in the order of execution */
 
 	PlanStatement pick;
@@ -375,7 +376,6 @@ typedef struct Finding
 /* The check of a policy */
 typedef struct Check
 {
-	Oid			schema;			/* of the extension */
 	Oid			role;			/* that runs the job */
 	DeletionPolicy *policy;
 	DeletionPlan *plan;			/* as a run would make it; NULL if it cannot */
@@ -593,6 +593,7 @@ extern void sd_check_code(Check *check, List *tables, List *written);
 extern Finding *sd_add_finding(Check *check, Severity severity,
 							   const char *code, char *object, char *message);
 extern bool sd_has_remedy(List *findings, const char *remedy);
+extern char *sd_drop_constraint(const char *table, const char *constraint);
 extern char *sd_step_remedy(Check *check, PlanLink *link, const char *action);
 extern char *sd_about_rows(Oid table);
 
@@ -763,6 +764,7 @@ extern void sd_update_policy(Oid schema, PolicyRow *row);
 extern void sd_insert_step(Oid schema, PolicyRow *row);
 
 /* link.c */
+extern void sd_add_link(DeletionPlan *plan, PlanLink *link);
 extern List *sd_link_names(PlanLink *link);
 extern PlanLink *sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel,
 							  List *names, PlanKey *key, Oid constraint,
@@ -793,6 +795,7 @@ extern char *sd_create_audit_table(Oid account_table, List *key_columns);
 extern Failure *sd_failure_from_error(ErrorData *edata, const char *doing,
 									  Oid table);
 extern Failure *sd_fatal_failure(ErrorData *edata);
+extern bool sd_concerns_the_call(ErrorData *edata);
 extern Failure *sd_blocked_failure(Oid constraint, Oid table);
 extern Failure *sd_kept_rows_failure(Oid table);
 extern Failure *sd_copy_failure(const Failure *failure);
@@ -824,6 +827,7 @@ extern char *sd_qualified_name(Oid table);
 extern char *sd_own_table(Oid schema, const char *name);
 extern char *sd_table_name(Oid table);
 extern char *sd_sql_name(Oid table);
+extern char *sd_own_call(DeletionPolicy *policy, const char *function);
 extern char *sd_sql_columns(Oid table, List *names);
 extern char *sd_type_name(Oid type);
 extern char *sd_member_condition(Oid member);
