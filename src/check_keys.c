@@ -27,8 +27,7 @@
 static void check_blocking_key(Check *check, PlanLink *link);
 static StepAction *propose_actions(Check *check, List *links, int *turns,
 								   int *nturns);
-static bool spread_deletion(Check *check, List *links, int *turns, int turn,
-							StepAction *proposed, bool first_way);
+static PlanLink *next_way(List *links, int *turns, bool *must);
 static void propose_step(Check *check, PlanLink *link, Finding *finding);
 static bool must_delete(Check *check, PlanLink *link);
 static void add_audit_reference(Check *check, PlanLink *link);
@@ -137,35 +136,48 @@ static StepAction *
 propose_actions(Check *check, List *links, int *turns, int *nturns)
 {
 	StepAction *proposed = palloc(sizeof(StepAction) * check->followed->nlinks);
+	bool	   *must = palloc(sizeof(bool) * check->followed->nlinks);
 	ListCell   *lc;
-
-	for (int i = 0; i < check->followed->nlinks; i++)
-		proposed[i] = SD_KEEP;
-	*nturns = 0;
-	turns[check->followed->account->number] = ++*nturns;
-	while (spread_deletion(check, links, turns, *nturns + 1, proposed, false) ||
-		   spread_deletion(check, links, turns, *nturns + 1, proposed, true))
-		++* nturns;
 
 	foreach(lc, links)
 	{
 		PlanLink   *link = lfirst(lc);
 
-		if (blocks(check, link) && turns[link->key->step->number] > 0 &&
+		proposed[link->number] = SD_KEEP;
+		must[link->number] = !blocks(check, link) || must_delete(check, link);
+	}
+	*nturns = 0;
+	turns[check->followed->account->number] = ++*nturns;
+	for (;;)
+	{
+		PlanLink   *link = next_way(links, turns, must);
+
+		if (link == NULL)
+			link = next_way(links, turns, NULL);
+		if (link == NULL)
+			break;
+		turns[link->step->number] = ++*nturns;
+		proposed[link->number] = SD_DELETE;
+	}
+
+	foreach(lc, links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (turns[link->key->step->number] > 0 &&
 			proposed[link->number] == SD_KEEP)
-			proposed[link->number] = must_delete(check, link) ?
+			proposed[link->number] = must[link->number] ?
 				SD_DELETE : SD_SET_NULL;
 	}
 	return proposed;
 }
 
 /*
- * Find a table whose rows must be deleted with those that are known to be or, if
- * "first_way" is set, could be, and give it that turn; false if there is none.
+ * The first link into a table that has no turn yet, of those that must delete, if
+ * they are given, or NULL.
  */
-static bool
-spread_deletion(Check *check, List *links, int *turns, int turn,
-				StepAction *proposed, bool first_way)
+static PlanLink *
+next_way(List *links, int *turns, bool *must)
 {
 	ListCell   *lc;
 
@@ -173,16 +185,12 @@ spread_deletion(Check *check, List *links, int *turns, int turn,
 	{
 		PlanLink   *link = lfirst(lc);
 
-		if (link->step->action != SD_DELETE || turns[link->step->number] > 0 ||
-			turns[link->key->step->number] == 0 ||
-			(blocks(check, link) && !must_delete(check, link) && !first_way))
-			continue;
-		turns[link->step->number] = turn;
-		if (blocks(check, link))
-			proposed[link->number] = SD_DELETE;
-		return true;
+		if (link->step->action == SD_DELETE && turns[link->step->number] == 0 &&
+			turns[link->key->step->number] > 0 &&
+			(must == NULL || must[link->number]))
+			return link;
 	}
-	return false;
+	return NULL;
 }
 
 /* The step that would mend a key */
