@@ -27,7 +27,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "scheduled_deletion.h"
+#include "run.h"
 
 /* What is written, in the order of the columns of the INSERT */
 typedef enum AuditColumn

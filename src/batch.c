@@ -46,7 +46,7 @@
 #include "utils/datum.h"
 #include "utils/memutils.h"
 
-#include "scheduled_deletion.h"
+#include "run.h"
 
 /* Rows of a step that a link has just led to */
 typedef struct Collected

@@ -23,7 +23,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "scheduled_deletion.h"
+#include "run.h"
 
 static bool call_body(void *arg);
 static Run *make_run(Call *call, DeletionPolicy *policy);

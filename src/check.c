@@ -25,7 +25,7 @@
 #include "utils/elog.h"
 #include "utils/lsyscache.h"
 
-#include "scheduled_deletion.h"
+#include "check.h"
 
 #define NFINDING_COLUMNS	8
 

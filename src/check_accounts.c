@@ -22,7 +22,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "scheduled_deletion.h"
+#include "check.h"
 
 /* questions are asked until the planner expects all to cost that: some seconds */
 #define MAX_COST		250000.0

@@ -24,7 +24,7 @@
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 
-#include "scheduled_deletion.h"
+#include "check.h"
 
 static void check_function(Check *check, Oid table, Oid function,
 						   ObjectAddress *of);

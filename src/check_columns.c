@@ -21,7 +21,7 @@
 #include "utils/formatting.h"
 #include "utils/lsyscache.h"
 
-#include "scheduled_deletion.h"
+#include "check.h"
 
 static List *column_names(Check *check);
 static char *longer_names(Check *check);

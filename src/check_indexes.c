@@ -18,7 +18,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-#include "scheduled_deletion.h"
+#include "check.h"
 
 static void check_due_column(Check *check);
 static void check_link(Check *check, PlanLink *link);

@@ -22,7 +22,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-#include "scheduled_deletion.h"
+#include "check.h"
 
 static void check_blocking_key(Check *check, PlanLink *link);
 static StepAction *propose_actions(Check *check, List *links, int *turns,

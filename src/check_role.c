@@ -23,7 +23,7 @@
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 
-#include "scheduled_deletion.h"
+#include "check.h"
 
 static void check_privileges(Check *check);
 static void check_function_privileges(Check *check, List **missing);

@@ -32,7 +32,7 @@
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 
-#include "scheduled_deletion.h"
+#include "check.h"
 
 /* What a run does to a table, its partitions and children */
 typedef struct Change

@@ -13,7 +13,7 @@
  */
 #include "postgres.h"
 
-#include "scheduled_deletion.h"
+#include "run.h"
 
 static bool execute_deletes(Attempt *attempt, PlanStage *stage);
 static void execute_counts(Attempt *attempt, PlanStep *step);

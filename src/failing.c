@@ -30,7 +30,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "scheduled_deletion.h"
+#include "run.h"
 
 /* the wait after the first failure, in microseconds, and the longest one */
 #define FIRST_WAIT		(10 * USECS_PER_MINUTE)

@@ -16,7 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-#include "scheduled_deletion.h"
+#include "check.h"
 
 /* Add a finding to a check; the caller fills in its detail, hint and remedy */
 Finding *

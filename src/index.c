@@ -23,7 +23,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-#include "scheduled_deletion.h"
+#include "check.h"
 
 /* more rows than that are too many to be gone through for one key */
 #define MAX_ROWS_FOR_VALUE	1000

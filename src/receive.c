@@ -17,7 +17,7 @@
 
 #include "utils/memutils.h"
 
-#include "scheduled_deletion.h"
+#include "run.h"
 
 typedef struct RowReceiver
 {

@@ -22,7 +22,8 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "scheduled_deletion.h"
+#include "check.h"
+#include "run.h"
 
 static Oid	default_audit_table(Oid account_table, List *key_columns);
 static Datum primary_key(Oid account_table);

@@ -17,7 +17,7 @@
 #include "utils/datetime.h"
 #include "utils/json.h"
 
-#include "scheduled_deletion.h"
+#include "run.h"
 
 static JsonbValue *put_report(JsonbParseState **state, Run *run);
 static void put_outcome(JsonbParseState **state, Run *run, const char *policy);

@@ -30,7 +30,7 @@
 #include "utils/datum.h"
 #include "utils/memutils.h"
 
-#include "scheduled_deletion.h"
+#include "run.h"
 
 /* The rows of a set that have a key, sorted by it; equal ones are there once */
 typedef struct RowIndex

@@ -22,7 +22,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "scheduled_deletion.h"
+#include "run.h"
 
 /* a batch that succeeds lets the next one be so many times as large */
 #define SD_GROWTH		4

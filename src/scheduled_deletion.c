@@ -66,7 +66,8 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "scheduled_deletion.h"
+#include "check.h"
+#include "run.h"
 
 SD_MODULE_MAGIC;
 

@@ -1,11 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * scheduled_deletion.h
- *	  The vocabulary of scheduled_deletion: what a policy, a plan, an account,
- *	  a failure and a run are, and what each file offers to the others.
+ *	  The vocabulary of scheduled_deletion: what a policy, a plan and a failure
+ *	  are, and what each file offers to the others.  run.h has what a run is made
+ *	  of, check.h what a check finds.
  *
  * Files depend on each other in one direction, the order of the prototypes
- * below.
+ * below; those of run.h and check.h come before them.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -340,55 +341,6 @@ typedef struct Request
 	char	   *performed_by;
 } Request;
 
-/* An index that is looked for */
-typedef struct WantedIndex
-{
-	List	   *names;			/* columns by which rows are found */
-	Oid		   *operators;		/* that compare them; NULL: by their order */
-	List	   *matched;		/* others, of which the value is known ... */
-	List	   *nulls;			/* ... or that are null */
-	bool		is_converted;	/* their values are compared as another type,
-								 * so that no index on them serves */
-} WantedIndex;
-
-/* How grave a finding is */
-typedef enum Severity
-{
-	SD_ERROR,					/* a run stops, or accounts stay */
-	SD_WARNING,					/* it may go wrong, or further than meant */
-	SD_INFO						/* worth to be known */
-} Severity;
-
-/* One line of what check_deletion_policy() has to say */
-typedef struct Finding
-{
-	const char *policy;			/* NULL: the extension as a whole */
-	Severity	severity;
-	int			number;			/* in the order in which they were found */
-	const char *code;
-	char	   *object;			/* as SQL would name it */
-	char	   *message;
-	char	   *detail;			/* these are NULL if there are none */
-	char	   *hint;
-	char	   *remedy;			/* a statement that mends it */
-} Finding;
-
-/* The check of a policy */
-typedef struct Check
-{
-	Oid			role;			/* that runs the job */
-	DeletionPolicy *policy;
-	DeletionPlan *plan;			/* as a run would make it; NULL if it cannot */
-	DeletionPlan *followed;		/* the same with all that blocks followed */
-	StepAction *proposed;		/* by number of the links that block: what to
-								 * do with their rows */
-	List	   *fired;			/* Oid: triggers and rules that a run fires */
-	List	   *unsafe_tables;	/* Oid: to query them runs code of a role
-								 * without the caller's rights */
-	double		cost;			/* of all queries of users' rows so far */
-	List	   *findings;		/* Finding * */
-} Check;
-
 /* Whom an error concerns */
 typedef enum FailureKind
 {
@@ -415,144 +367,6 @@ typedef struct Failure
 	bool		while_auditing; /* raised by the insertion of audit rows */
 } Failure;
 
-/*
- * Where an account stands.  batch.c moves it on from PENDING by what a query
- * said of it alone; search.c by an error, when it was tried alone.
- */
-typedef enum AccountState
-{
-	SD_PENDING,					/* to be tried */
-	SD_SKIPPED,					/* locked by someone else */
-	SD_GONE,					/* not due any more, or not there */
-	SD_FAILED,					/* see failure */
-	SD_DELETED
-} AccountState;
-
-typedef struct Account
-{
-	Datum	   *key;			/* its values of the account step's keys: the
-								 * first ones are its key, the others valid
-								 * once locked */
-	bool	   *nulls;			/* of those */
-	Datum		due;			/* of the due column's type */
-	AccountState state;
-	Failure    *failure;		/* set if and only if FAILED */
-	bool		found;			/* by the query that was last asked */
-	bool		is_blocked;		/* FAILED, by rows that may be other accounts' */
-	int64		kept;			/* rows found, and not yet seen to be deleted */
-	Jsonb	  **details;		/* columns to be kept, NULL if null; once
-								 * locked */
-	int64	   *rows;			/* by step, of the last attempt */
-	int			attempts;		/* that failed in earlier runs ... */
-	TimestampTz next_attempt_at;	/* ... if there were any */
-} Account;
-
-/* A row of a step that others refer to, and whose it is */
-typedef struct Row
-{
-	Account    *account;
-	bool	   *nulls;			/* by value */
-	bool	   *deleted;		/* by key: a row with that value was */
-	Datum		values[FLEXIBLE_ARRAY_MEMBER];	/* those of the step's keys */
-} Row;
-
-/* The rows of a step that belong to the accounts of an attempt; see rows.c */
-typedef struct RowSet RowSet;
-
-/*
- * A run of one policy: from the first claim to the report.  Lives in the memory
- * context that is current when it begins; what belongs to a batch lives in
- * batch_context, which is reset after it.
- */
-typedef struct Run
-{
-	/* Arguments */
-	DeletionPolicy *policy;
-	int64		run_id;
-	TimestampTz started_at;		/* the moment at which accounts must be due */
-	bool		is_limited;		/* delete no more than max_accounts */
-	int64		max_accounts;
-	bool		dry_run;
-
-	/* State */
-	DeletionPlan *plan;
-	Datum		cutoff;			/* the latest value of the due column that is
-								 * due */
-	bool		can_defer;		/* some constraint or trigger is deferrable */
-	PlanStatement check_deferred;
-	Oid			user_id;		/* who called */
-	bool		any_success;	/* some account was deleted, if only in trial */
-	int			moment_failures;	/* lock timeouts and the like so far */
-	int			equal_failures; /* in a row, without a success in between */
-	Failure    *last_failure;	/* that of the row */
-	int64		searched;		/* accounts gone through in search of failures */
-	int64		failed_in_search;	/* accounts found to fail by that */
-	Account   **failing;		/* that have failed in earlier runs ... */
-	int			nfailing;
-	RowSet	   *failing_rows;	/* ... by their keys */
-	bool		tries_failing;	/* it is their turn */
-	Failure    *internal_error; /* NULL, or what the run stops for */
-	MemoryContext run_context;
-	MemoryContext batch_context;
-
-	int			next_batch_size;	/* of the next attempt of a whole batch */
-
-	/* Results */
-	TimestampTz completed_at;
-	Failure    *fatal_failure;	/* NULL, or why it could not run */
-	int64		deleted;
-	int64		failed;
-	int64		skipped;
-	int64		waiting;		/* due, and have failed not long ago */
-	int64	   *rows;			/* by step */
-	List	   *errors;			/* RunError *, at most SD_MAX_ERRORS */
-	const char *stop_reason;	/* NULL as long as it goes on */
-} Run;
-
-/*
- * An attempt to delete a set of accounts.  Lives in its own memory context, but
- * for the results, which are in the accounts.
- */
-typedef struct Attempt
-{
-	Run		   *run;
-	Account   **accounts;		/* those still in it */
-	int			naccounts;
-	RowSet	  **sets;			/* by step: its rows; NULL if none refer to
-								 * them */
-	MemoryContext context;		/* of the accounts' set, and all else */
-	MemoryContext rows_context; /* of the other sets */
-	int		   *seen;			/* by link: rows that it leads to, and that
-								 * were asked for rows that lead to them */
-	const char *doing;			/* what is being done now ... */
-	Oid			table;			/* ... to which table, if to one */
-} Attempt;
-
-/* What to do with a row that a statement returns */
-typedef void (*RowHandler) (Attempt *attempt, TupleTableSlot *slot, void *arg);
-
-typedef struct RunError
-{
-	char	   *account;		/* its key as text */
-	Failure    *failure;
-} RunError;
-
-/* One call of process_scheduled_deletions() */
-typedef struct Call
-{
-	/* Arguments */
-	Oid			schema;			/* of the extension */
-	const char *policy_name;	/* NULL: every one that is enabled */
-	int64		max_accounts;	/* 0: no limit */
-	bool		dry_run;
-
-	/* Results */
-	int64		run_id;
-	TimestampTz started_at;
-	TimestampTz completed_at;
-	List	   *runs;			/* Run *, one for each policy */
-} Call;
-
 /* register.c */
 extern void sd_add_policy(Oid schema, PolicyRow *row);
 extern void sd_alter_policy(Oid schema, PolicyRow *row);
@@ -562,40 +376,6 @@ extern void sd_check_not_negative(Datum interval, const char *name);
 /* schedule.c */
 extern TimestampTz sd_schedule(Oid schema, Request *request, Interval *grace);
 extern bool sd_cancel(Oid schema, Request *request);
-
-/* check.c */
-extern List *sd_check_policy(DeletionPolicy *policy, Oid role);
-extern void sd_put_findings(List *findings, List *earlier,
-							ReturnSetInfo *result);
-extern int	sd_count_findings(List *findings, Severity severity);
-
-/* check_keys.c and its like, by what they look at */
-extern void sd_check_keys(Check *check);
-extern void sd_check_columns(Check *check);
-extern bool sd_is_named_after_accounts(Check *check, const char *column);
-extern void sd_check_indexes(Check *check);
-extern void sd_check_triggers(Check *check);
-extern void sd_check_role(Check *check);
-extern List *sd_check_exposure(Oid schema);
-extern void sd_check_accounts(Check *check);
-extern char *sd_next_unread_mark(DeletionPolicy *policy, int *i);
-
-/* index.c */
-extern WantedIndex *sd_index_of_link(PlanLink *link);
-extern bool sd_has_index(Oid table, WantedIndex *wanted);
-extern bool sd_is_partial(Relation index);
-extern bool sd_is_unique(Oid table, List *names);
-
-/* check_code.c */
-extern void sd_check_code(Check *check, List *tables, List *written);
-
-/* finding.c */
-extern Finding *sd_add_finding(Check *check, Severity severity,
-							   const char *code, char *object, char *message);
-extern bool sd_has_remedy(List *findings, const char *remedy);
-extern char *sd_drop_constraint(const char *table, const char *constraint);
-extern char *sd_step_remedy(Check *check, PlanLink *link, const char *action);
-extern char *sd_about_rows(Oid table);
 
 /* describe.c */
 extern void sd_describe_plan(DeletionPlan *plan, ReturnSetInfo *result);
@@ -608,72 +388,6 @@ extern double sd_rows_for_value(Oid table, AttrNumber attnum);
 extern double sd_planner_expects(const char *label, const char *query,
 								 int nargs, Oid *argtypes, Datum *values);
 
-/* call.c */
-extern void sd_call(Call *call);
-
-/* run.c */
-extern void sd_run(Run *run);
-extern int64 sd_within_limit(Run *run, int64 naccounts);
-extern void sd_record_results(Run *run, Account *accounts, int naccounts);
-
-/* failing.c */
-extern void sd_load_failing(Run *run);
-extern int	sd_leave_out_failing(Run *run, Account *accounts, int naccounts);
-extern void sd_try_failing(Run *run);
-extern void sd_record_failing(Run *run, Account *accounts, int naccounts);
-extern void sd_forget_failing(Oid schema, const char *policy);
-extern uint64 sd_retry(Oid schema, const char *account, const char *policy);
-
-/* search.c */
-extern bool sd_delete_batch(Run *run, Account *accounts, int naccounts,
-							bool whole);
-
-/* batch.c */
-extern Account *sd_pick_accounts(Run *run, PlanStatement *pick, Datum *values,
-								 const char *nulls, int *naccounts);
-extern void sd_prepare_batches(Run *run);
-extern void sd_find_due(Run *run, Account **accounts, int naccounts);
-extern void sd_lock_again(Run *run, Account **accounts, int naccounts);
-extern bool sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
-					   Failure **failure);
-extern ErrorData *sd_deferred_error(Run *run);
-
-/* execute.c */
-extern bool sd_execute_steps(Attempt *attempt);
-extern bool sd_accounts_are_gone(Attempt *attempt);
-extern bool sd_rows_are_gone(Attempt *attempt);
-extern void sd_check_collected_are_gone(Attempt *attempt);
-extern bool sd_fail_found(Attempt *attempt, Oid constraint, Oid table);
-
-/* receive.c */
-extern void sd_set_doing(Attempt *attempt, const char *doing, Oid table);
-extern Datum *sd_bind(Run *run, Attempt *attempt, PlanStatement *statement,
-					  Datum *caller_values, PlanLink *collected);
-extern uint64 sd_for_each_row(Attempt *attempt, PlanStatement *statement,
-							  int expected, PlanLink *collected,
-							  RowHandler handler, void *arg);
-extern bool sd_has_rows(Attempt *attempt, PlanLink *link);
-extern Row *sd_row_of_link(Attempt *attempt, PlanLink *link,
-						   TupleTableSlot *slot, int column);
-extern Row *sd_must_be_there(Row *row);
-extern void sd_found_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
-
-/* rows.c */
-extern RowSet *sd_make_rows(PlanStep *step);
-extern Row *sd_make_row(PlanStep *step, Account *account);
-extern void sd_fill_row(PlanStep *step, Row *row, TupleTableSlot *slot,
-						int first_column);
-extern void sd_add_row(RowSet *set, Row *row);
-extern void sd_add_account(RowSet *set, PlanStep *step, Account *account);
-extern int	sd_count_rows(RowSet *set);
-extern Row *sd_find_row(RowSet *set, PlanKey *key, FmgrInfo *compare,
-						Datum *values);
-extern bool sd_is_new_row(RowSet *set, Row *row);
-extern bool sd_mark_deleted(RowSet *set, Row *row);
-extern bool sd_all_deleted(RowSet *set);
-extern Datum sd_key_array(RowSet *set, PlanKey *key, int column);
-extern Datum sd_new_key_array(RowSet *set, PlanKey *key, int column, int first);
-
 /* audit.c */
 extern void sd_resolve_audit_table(DeletionPlan *plan);
 extern void sd_refuse_audit_cascades(DeletionPlan *plan);
@@ -681,7 +395,6 @@ extern void sd_write_audit_row(DeletionPlan *plan, Datum *key,
 							   const char *action, Jsonb *details,
 							   Datum *performed_by);
 extern Datum sd_performed_by(DeletionPlan *plan, char *performed_by);
-extern void sd_write_audit_rows(Run *run, Account **accounts, int naccounts);
 
 /* preflight.c */
 extern void sd_check_session(void);
@@ -770,6 +483,9 @@ extern PlanLink *sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel,
 							  List *names, PlanKey *key, Oid constraint,
 							  Oid *fk_equals);
 
+/* index.c */
+extern bool sd_is_partial(Relation index);
+
 /* key.c */
 extern List *sd_key_names(PlanKey *key);
 extern PlanKey *sd_account_key(DeletionPlan *plan, Relation account_table);
@@ -803,9 +519,7 @@ extern bool sd_same_failure(const Failure *a, const Failure *b);
 pg_noreturn extern void sd_throw_failure(const Failure *failure);
 
 /* report.c */
-extern Jsonb *sd_report(Call *call);
 extern Jsonb *sd_request_details(DeletionPlan *plan, Datum due);
-extern Jsonb *sd_audit_details(Run *run, Account *account);
 
 /* spi_util.c */
 extern ErrorData *sd_in_subtransaction(bool (*body) (void *), void *arg,

@@ -26,7 +26,7 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
-#include "scheduled_deletion.h"
+#include "run.h"
 
 /* parts into which a chunk that fails is divided */
 #define SD_PARTS		4

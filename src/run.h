@@ -1,0 +1,228 @@
+/*-------------------------------------------------------------------------
+ *
+ * run.h
+ *	  A run: its accounts, its attempts and its results, and what its files offer to
+ *	  each other.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/run.h
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef RUN_H
+#define RUN_H
+
+#include "scheduled_deletion.h"
+
+/*
+ * Where an account stands.  batch.c moves it on from PENDING by what a query
+ * said of it alone; search.c by an error, when it was tried alone.
+ */
+typedef enum AccountState
+{
+	SD_PENDING,					/* to be tried */
+	SD_SKIPPED,					/* locked by someone else */
+	SD_GONE,					/* not due any more, or not there */
+	SD_FAILED,					/* see failure */
+	SD_DELETED
+} AccountState;
+
+typedef struct Account
+{
+	Datum	   *key;			/* its values of the account step's keys: the
+								 * first ones are its key, the others valid
+								 * once locked */
+	bool	   *nulls;			/* of those */
+	Datum		due;			/* of the due column's type */
+	AccountState state;
+	Failure    *failure;		/* set if and only if FAILED */
+	bool		found;			/* by the query that was last asked */
+	bool		is_blocked;		/* FAILED, by rows that may be other accounts' */
+	int64		kept;			/* rows found, and not yet seen to be deleted */
+	Jsonb	  **details;		/* columns to be kept, NULL if null; once
+								 * locked */
+	int64	   *rows;			/* by step, of the last attempt */
+	int			attempts;		/* that failed in earlier runs ... */
+	TimestampTz next_attempt_at;	/* ... if there were any */
+} Account;
+
+/* A row of a step that others refer to, and whose it is */
+typedef struct Row
+{
+	Account    *account;
+	bool	   *nulls;			/* by value */
+	bool	   *deleted;		/* by key: a row with that value was */
+	Datum		values[FLEXIBLE_ARRAY_MEMBER];	/* those of the step's keys */
+} Row;
+
+/* The rows of a step that belong to the accounts of an attempt; see rows.c */
+typedef struct RowSet RowSet;
+
+/*
+ * A run of one policy: from the first claim to the report.  Lives in the memory
+ * context that is current when it begins; what belongs to a batch lives in
+ * batch_context, which is reset after it.
+ */
+typedef struct Run
+{
+	/* Arguments */
+	DeletionPolicy *policy;
+	int64		run_id;
+	TimestampTz started_at;		/* the moment at which accounts must be due */
+	bool		is_limited;		/* delete no more than max_accounts */
+	int64		max_accounts;
+	bool		dry_run;
+
+	/* State */
+	DeletionPlan *plan;
+	Datum		cutoff;			/* the latest value of the due column that is
+								 * due */
+	bool		can_defer;		/* some constraint or trigger is deferrable */
+	PlanStatement check_deferred;
+	Oid			user_id;		/* who called */
+	bool		any_success;	/* some account was deleted, if only in trial */
+	int			moment_failures;	/* lock timeouts and the like so far */
+	int			equal_failures; /* in a row, without a success in between */
+	Failure    *last_failure;	/* that of the row */
+	int64		searched;		/* accounts gone through in search of failures */
+	int64		failed_in_search;	/* accounts found to fail by that */
+	Account   **failing;		/* that have failed in earlier runs ... */
+	int			nfailing;
+	RowSet	   *failing_rows;	/* ... by their keys */
+	bool		tries_failing;	/* it is their turn */
+	Failure    *internal_error; /* NULL, or what the run stops for */
+	MemoryContext run_context;
+	MemoryContext batch_context;
+
+	int			next_batch_size;	/* of the next attempt of a whole batch */
+
+	/* Results */
+	TimestampTz completed_at;
+	Failure    *fatal_failure;	/* NULL, or why it could not run */
+	int64		deleted;
+	int64		failed;
+	int64		skipped;
+	int64		waiting;		/* due, and have failed not long ago */
+	int64	   *rows;			/* by step */
+	List	   *errors;			/* RunError *, at most SD_MAX_ERRORS */
+	const char *stop_reason;	/* NULL as long as it goes on */
+} Run;
+
+/*
+ * An attempt to delete a set of accounts.  Lives in its own memory context, but
+ * for the results, which are in the accounts.
+ */
+typedef struct Attempt
+{
+	Run		   *run;
+	Account   **accounts;		/* those still in it */
+	int			naccounts;
+	RowSet	  **sets;			/* by step: its rows; NULL if none refer to
+								 * them */
+	MemoryContext context;		/* of the accounts' set, and all else */
+	MemoryContext rows_context; /* of the other sets */
+	int		   *seen;			/* by link: rows that it leads to, and that
+								 * were asked for rows that lead to them */
+	const char *doing;			/* what is being done now ... */
+	Oid			table;			/* ... to which table, if to one */
+} Attempt;
+
+/* What to do with a row that a statement returns */
+typedef void (*RowHandler) (Attempt *attempt, TupleTableSlot *slot, void *arg);
+
+typedef struct RunError
+{
+	char	   *account;		/* its key as text */
+	Failure    *failure;
+} RunError;
+
+/* One call of process_scheduled_deletions() */
+typedef struct Call
+{
+	/* Arguments */
+	Oid			schema;			/* of the extension */
+	const char *policy_name;	/* NULL: every one that is enabled */
+	int64		max_accounts;	/* 0: no limit */
+	bool		dry_run;
+
+	/* Results */
+	int64		run_id;
+	TimestampTz started_at;
+	TimestampTz completed_at;
+	List	   *runs;			/* Run *, one for each policy */
+} Call;
+
+/* call.c */
+extern void sd_call(Call *call);
+
+/* run.c */
+extern void sd_run(Run *run);
+extern int64 sd_within_limit(Run *run, int64 naccounts);
+extern void sd_record_results(Run *run, Account *accounts, int naccounts);
+
+/* failing.c */
+extern void sd_load_failing(Run *run);
+extern int	sd_leave_out_failing(Run *run, Account *accounts, int naccounts);
+extern void sd_try_failing(Run *run);
+extern void sd_record_failing(Run *run, Account *accounts, int naccounts);
+extern void sd_forget_failing(Oid schema, const char *policy);
+extern uint64 sd_retry(Oid schema, const char *account, const char *policy);
+
+/* search.c */
+extern bool sd_delete_batch(Run *run, Account *accounts, int naccounts,
+							bool whole);
+
+/* batch.c */
+extern Account *sd_pick_accounts(Run *run, PlanStatement *pick, Datum *values,
+								 const char *nulls, int *naccounts);
+extern void sd_prepare_batches(Run *run);
+extern void sd_find_due(Run *run, Account **accounts, int naccounts);
+extern void sd_lock_again(Run *run, Account **accounts, int naccounts);
+extern bool sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
+					   Failure **failure);
+extern ErrorData *sd_deferred_error(Run *run);
+
+/* execute.c */
+extern bool sd_execute_steps(Attempt *attempt);
+extern bool sd_accounts_are_gone(Attempt *attempt);
+extern bool sd_rows_are_gone(Attempt *attempt);
+extern void sd_check_collected_are_gone(Attempt *attempt);
+extern bool sd_fail_found(Attempt *attempt, Oid constraint, Oid table);
+
+/* receive.c */
+extern void sd_set_doing(Attempt *attempt, const char *doing, Oid table);
+extern Datum *sd_bind(Run *run, Attempt *attempt, PlanStatement *statement,
+					  Datum *caller_values, PlanLink *collected);
+extern uint64 sd_for_each_row(Attempt *attempt, PlanStatement *statement,
+							  int expected, PlanLink *collected,
+							  RowHandler handler, void *arg);
+extern bool sd_has_rows(Attempt *attempt, PlanLink *link);
+extern Row *sd_row_of_link(Attempt *attempt, PlanLink *link,
+						   TupleTableSlot *slot, int column);
+extern Row *sd_must_be_there(Row *row);
+extern void sd_found_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
+
+/* rows.c */
+extern RowSet *sd_make_rows(PlanStep *step);
+extern Row *sd_make_row(PlanStep *step, Account *account);
+extern void sd_fill_row(PlanStep *step, Row *row, TupleTableSlot *slot,
+						int first_column);
+extern void sd_add_row(RowSet *set, Row *row);
+extern void sd_add_account(RowSet *set, PlanStep *step, Account *account);
+extern int	sd_count_rows(RowSet *set);
+extern Row *sd_find_row(RowSet *set, PlanKey *key, FmgrInfo *compare,
+						Datum *values);
+extern bool sd_is_new_row(RowSet *set, Row *row);
+extern bool sd_mark_deleted(RowSet *set, Row *row);
+extern bool sd_all_deleted(RowSet *set);
+extern Datum sd_key_array(RowSet *set, PlanKey *key, int column);
+extern Datum sd_new_key_array(RowSet *set, PlanKey *key, int column, int first);
+
+/* audit.c and report.c, of a run */
+extern void sd_write_audit_rows(Run *run, Account **accounts, int naccounts);
+extern Jsonb *sd_report(Call *call);
+extern Jsonb *sd_audit_details(Run *run, Account *account);
+
+#endif							/* RUN_H */
