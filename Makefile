@@ -9,6 +9,7 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" scheduled_de
 
 MODULE_big = $(EXTENSION)
 OBJS = \
+	src/account.o \
 	src/audit.o \
 	src/batch.o \
 	src/blockers.o \
@@ -32,6 +33,7 @@ OBJS = \
 	src/finding.o \
 	src/index.o \
 	src/key.o \
+	src/key_text.o \
 	src/link.o \
 	src/names.o \
 	src/order.o \

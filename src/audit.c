@@ -552,7 +552,7 @@ audit_key(DeletionPlan *plan, Datum *key)
 {
 	if (plan->key->ncolumns > 1 ||
 		plan->audit_key_type != plan->key->columns[0].type)
-		return CStringGetTextDatum(sd_key_text(plan, key));
+		return CStringGetTextDatum(sd_key_text(plan->key, key));
 	return key[0];
 }
 

@@ -302,6 +302,9 @@ attempt_body(void *arg)
 	if (!sd_rows_are_gone(attempt))
 		return false;
 	sd_check_collected_are_gone(attempt);
+	sd_set_doing(attempt, "looking for partitions that are being detached",
+				 InvalidOid);
+	sd_refuse_detaching(attempt->run->plan);
 	sd_set_doing(attempt,
 				 "checking that role and session_replication_role are as they were",
 				 InvalidOid);

@@ -213,6 +213,7 @@ make_plan(Check *check)
 	leave_out_lost_steps(check);
 	(void) make_part(check, &plan, sd_refuse_audit_cascades, "audit_table");
 	(void) make_part(check, &plan, sd_refuse_steps, "step");
+	(void) make_part(check, &plan, sd_refuse_detaching, "detaching_partition");
 	if (check->findings == NIL &&
 		make_part(check, &plan, sd_order_steps, "step"))
 		(void) make_part(check, &plan, sd_write_statements, "step");

@@ -130,7 +130,7 @@ make_accounts(void *arg)
 
 		account->key = palloc0(sizeof(Datum) * step->nvalues);
 		memcpy(account->key,
-			   sd_key_from_text(run->plan, SPI_getvalue(tuple, tupdesc, 1)),
+			   sd_key_from_text(run->plan->key, SPI_getvalue(tuple, tupdesc, 1)),
 			   sizeof(Datum) * nkeys);
 		account->nulls = palloc(sizeof(bool) * step->nvalues);
 		memset(account->nulls, true, sizeof(bool) * step->nvalues);
@@ -304,7 +304,7 @@ forget(Run *run, Account **accounts, int naccounts)
 	if (naccounts == 0)
 		return;
 	for (int i = 0; i < naccounts; i++)
-		keys[i] = sd_key_text(run->plan, accounts[i]->key);
+		keys[i] = sd_key_text(run->plan->key, accounts[i]->key);
 	delete_failures(run->policy->schema, run->policy->name,
 					text_array(keys, naccounts), false);
 }
@@ -332,7 +332,7 @@ remember(Run *run, Account **accounts, int naccounts)
 
 		attempts[i] = Int32GetDatum(accounts[i]->attempts + 1);
 		next_attempts[i] = TimestampTzGetDatum(next_attempt(accounts[i]->attempts));
-		texts[0][i] = sd_key_text(run->plan, accounts[i]->key);
+		texts[0][i] = sd_key_text(run->plan->key, accounts[i]->key);
 		texts[1][i] = pstrdup(unpack_sql_state(failure->sqlstate));
 		texts[2][i] = failure->table_name;
 		texts[3][i] = failure->constraint_name;

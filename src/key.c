@@ -271,6 +271,7 @@ make_key(PlanStep *step, Relation rel, List *names, Oid index, Oid member,
 				  &column->compare);
 	}
 
+	key->tupdesc = sd_key_tupdesc(key);
 	step->keys = lappend(step->keys, key);
 	step->nvalues += key->ncolumns;
 	return key;

@@ -18,17 +18,13 @@
 
 #include "access/table.h"
 #include "catalog/pg_inherits.h"
-#include "funcapi.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 
 #include "scheduled_deletion.h"
 
 static void resolve_account_table(DeletionPlan *plan, Relation rel);
 static void check_done_column(DeletionPlan *plan, Relation rel);
-static void tell_argument(void *arg);
-static TupleDesc key_tupdesc(PlanKey *key);
 
 /*
  * Resolve a policy against the catalog, lock its tables, and write its
@@ -43,6 +39,7 @@ sd_make_plan(DeletionPolicy *policy, LOCKMODE lockmode)
 	sd_discover(plan);
 	sd_refuse_audit_cascades(plan);
 	sd_refuse_steps(plan);
+	sd_refuse_detaching(plan);
 	sd_order_steps(plan);
 	sd_write_statements(plan);
 	return plan;
@@ -75,86 +72,6 @@ sd_prepare_plan(DeletionPlan *plan)
 		sd_prepare(lfirst(lc));
 }
 
-/* A key as its type's output function writes it, a composite one as a row */
-char *
-sd_key_text(DeletionPlan *plan, Datum *key)
-{
-	Oid			output;
-	bool		is_varlena;
-	bool	   *nulls;
-
-	if (plan->key_tupdesc == NULL)
-	{
-		getTypeOutputInfo(plan->key->columns[0].type, &output, &is_varlena);
-		return OidOutputFunctionCall(output, key[0]);
-	}
-	nulls = palloc0(sizeof(bool) * plan->key->ncolumns);
-	return OidOutputFunctionCall(F_RECORD_OUT,
-								 HeapTupleGetDatum(heap_form_tuple(plan->key_tupdesc,
-																   key, nulls)));
-}
-
-/* A value from its text, which was given as that argument of a function */
-Datum
-sd_value_from_text(Oid type, char *text, const char *argument)
-{
-	ErrorContextCallback callback = {
-		.previous = error_context_stack,
-		.callback = tell_argument,
-		.arg = unconstify(char *, argument)
-	};
-	Oid			input;
-	Oid			ioparam;
-	Datum		value;
-
-	error_context_stack = &callback;
-	getTypeInputInfo(type, &input, &ioparam);
-	value = OidInputFunctionCall(input, text, ioparam, -1);
-	error_context_stack = callback.previous;
-	return value;
-}
-
-static void
-tell_argument(void *arg)
-{
-	errcontext("reading argument %s", (char *) arg);
-}
-
-/*
- * A key from its text, in memory of its own.  Throws what the types' input
- * functions do.
- */
-Datum *
-sd_key_from_text(DeletionPlan *plan, char *text)
-{
-	Datum	   *key = palloc(sizeof(Datum) * plan->key->ncolumns);
-	bool	   *nulls = palloc0(sizeof(bool) * plan->key->ncolumns);
-
-	if (plan->key_tupdesc == NULL)
-		key[0] = sd_value_from_text(plan->key->columns[0].type, text, "account");
-	else
-	{
-		HeapTupleHeader row = DatumGetHeapTupleHeader(OidInputFunctionCall(F_RECORD_IN,
-																		   text,
-																		   RECORDOID,
-																		   plan->key_tupdesc->tdtypmod));
-		HeapTupleData tuple = {0};
-
-		tuple.t_len = HeapTupleHeaderGetDatumLength(row);
-		tuple.t_data = row;
-		heap_deform_tuple(&tuple, plan->key_tupdesc, key, nulls);
-	}
-	for (int i = 0; i < plan->key->ncolumns; i++)
-	{
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("key column \"%s\" of an account must not be null",
-							plan->key->columns[i].name)));
-	}
-	return key;
-}
-
 /* The account table: its key, and its columns that the policy names */
 static void
 resolve_account_table(DeletionPlan *plan, Relation rel)
@@ -173,8 +90,6 @@ resolve_account_table(DeletionPlan *plan, Relation rel)
 	plan->key = sd_account_key(plan, rel);
 	plan->self = sd_make_link(plan, step, rel, policy->key_columns, plan->key,
 							  InvalidOid, NULL);
-	if (plan->key->ncolumns > 1)
-		plan->key_tupdesc = key_tupdesc(plan->key);
 
 	sd_resolve_due_column(plan, rel);
 	if (policy->done_column != NULL)
@@ -213,16 +128,4 @@ check_done_column(DeletionPlan *plan, Relation rel)
 						name, plan->account->table_name),
 				 errdetail("Only accounts in which it is null are deleted."),
 				 errhint("Use a column that tells the time at which an account was finished, or none.")));
-}
-
-/* The row type that a composite key's text is written by */
-static TupleDesc
-key_tupdesc(PlanKey *key)
-{
-	TupleDesc	tupdesc = CreateTemplateTupleDesc(key->ncolumns);
-
-	for (int i = 0; i < key->ncolumns; i++)
-		TupleDescInitEntry(tupdesc, i + 1, key->columns[i].name,
-						   key->columns[i].type, -1, 0);
-	return BlessTupleDesc(tupdesc);
 }

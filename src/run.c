@@ -284,7 +284,7 @@ record_error(Run *run, Account *account)
 		return;
 	caller_context = MemoryContextSwitchTo(run->run_context);
 	error = palloc(sizeof(RunError));
-	error->account = sd_key_text(run->plan, account->key);
+	error->account = sd_key_text(run->plan->key, account->key);
 	error->failure = sd_copy_failure(account->failure);
 	run->errors = lappend(run->errors, error);
 	MemoryContextSwitchTo(caller_context);

@@ -8,6 +8,7 @@
  *
  *	register.c	what the operator decides: policies and steps
  *	schedule.c	the grace period: asked for, and taken back
+ *	account.c	the account that it is about
  *	check.c		what check_deletion_policy() finds:
  *	check_keys.c	foreign keys that block, or reach too far
  *	check_columns.c	columns that should be keys
@@ -42,6 +43,7 @@
  *	link.c		how columns lead to a key
  *	index.c		whether an index finds them
  *	key.c		what a key is
+ *	key_text.c	how people write one
  *	resolve.c	look tables and columns up in the catalog
  *	names.c		how they are written
  *	failure.c	tell an error without a word of the person
@@ -66,6 +68,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "account.h"
 #include "check.h"
 #include "run.h"
 

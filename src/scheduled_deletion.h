@@ -3,10 +3,10 @@
  * scheduled_deletion.h
  *	  The vocabulary of scheduled_deletion: what a policy, a plan and a failure
  *	  are, and what each file offers to the others.  run.h has what a run is made
- *	  of, check.h what a check finds.
+ *	  of, check.h what a check finds, account.h what people decide of one account.
  *
  * Files depend on each other in one direction, the order of the prototypes
- * below; those of run.h and check.h come before them.
+ * below; those of the other headers come before them.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -215,6 +215,7 @@ typedef struct PlanKey
 								 * values */
 	int			ncolumns;
 	KeyColumn  *columns;
+	TupleDesc	tupdesc;		/* of a composite key, else NULL */
 } PlanKey;
 
 /* How the rows of a step lead to an account: by a key of another step */
@@ -303,7 +304,6 @@ typedef struct DeletionPlan
 	PlanKey    *key;			/* theirs */
 	PlanLink   *self;			/* its own columns, compared with it */
 	List	   *account_tables; /* the account table and all its partitions */
-	TupleDesc	key_tupdesc;	/* of a composite key, else NULL */
 	Oid			due_type;		/* timestamptz, timestamp or date */
 	int32		due_typmod;		/* -1, or how many decimals of a second */
 	Oid			audit_key_type; /* what the audit table's user_id is given */
@@ -332,14 +332,6 @@ typedef struct MissingPrivilege
 	char	   *object;			/* as a finding names it */
 	char	   *grant;			/* the statement that grants them */
 } MissingPrivilege;
-
-/* Who asks for an account's deletion, or takes it back; as text, or NULL */
-typedef struct Request
-{
-	char	   *account;		/* its key */
-	char	   *policy;			/* NULL: the only one there is */
-	char	   *performed_by;
-} Request;
 
 /* Whom an error concerns */
 typedef enum FailureKind
@@ -373,10 +365,6 @@ extern void sd_alter_policy(Oid schema, PolicyRow *row);
 extern void sd_add_step(Oid schema, PolicyRow *row);
 extern void sd_check_not_negative(Datum interval, const char *name);
 
-/* schedule.c */
-extern TimestampTz sd_schedule(Oid schema, Request *request, Interval *grace);
-extern bool sd_cancel(Oid schema, Request *request);
-
 /* describe.c */
 extern void sd_describe_plan(DeletionPlan *plan, ReturnSetInfo *result);
 
@@ -409,9 +397,6 @@ extern List *sd_hidden_tables(DeletionPlan *plan, Oid role);
 extern DeletionPlan *sd_make_plan(DeletionPolicy *policy, LOCKMODE lockmode);
 extern DeletionPlan *sd_begin_plan(DeletionPolicy *policy, LOCKMODE lockmode);
 extern void sd_prepare_plan(DeletionPlan *plan);
-extern char *sd_key_text(DeletionPlan *plan, Datum *key);
-extern Datum sd_value_from_text(Oid type, char *text, const char *argument);
-extern Datum *sd_key_from_text(DeletionPlan *plan, char *text);
 
 /* due.c */
 extern void sd_resolve_due_column(DeletionPlan *plan, Relation account_table);
@@ -442,6 +427,7 @@ extern PlanStep *sd_plan_step(DeletionPlan *plan, Relation rel,
 							  StepAction action, DeletionStep *definition);
 extern Oid	sd_root_of(Oid table);
 extern Relation sd_open_root(DeletionPlan *plan, Oid table, LOCKMODE lockmode);
+extern void sd_refuse_detaching(DeletionPlan *plan);
 extern bool sd_is_audit_table(DeletionPlan *plan, Oid table);
 
 /* order.c */
@@ -459,9 +445,8 @@ extern void sd_append_key_values(StringInfo buf, PlanStep *step);
 /* statement_account.c */
 extern void sd_write_account_statements(DeletionPlan *plan);
 extern void sd_append_due(DeletionPlan *plan, PlanStatement *statement);
-extern void sd_write_schedule_statements(DeletionPlan *plan,
-										 PlanStatement *find,
-										 PlanStatement *set_due);
+extern void sd_write_find(DeletionPlan *plan, PlanStatement *find);
+extern void sd_write_set_due(DeletionPlan *plan, PlanStatement *set_due);
 extern void sd_write_marked(DeletionPlan *plan, const char *column,
 							bool is_flag, PlanStatement *marked);
 extern void sd_write_leftovers(DeletionPlan *plan, PlanLink *link, int limit,
@@ -492,6 +477,13 @@ extern PlanKey *sd_account_key(DeletionPlan *plan, Relation account_table);
 extern PlanKey *sd_find_key(PlanStep *step, Relation rel, List *names,
 							Oid index, Oid member, Oid cast);
 extern List *sd_primary_key_columns(Relation rel);
+
+/* key_text.c */
+extern char *sd_key_text(PlanKey *key, Datum *values);
+extern Datum sd_value_from_text(Oid type, char *text, const char *argument);
+extern Datum *sd_key_from_text(PlanKey *key, char *text);
+extern TupleDesc sd_key_tupdesc(PlanKey *key);
+extern int	sd_begin_portable_text(void);
 
 /* resolve.c */
 extern Oid	sd_find_table(const char *name);

@@ -158,34 +158,46 @@ append_greater_key(DeletionPlan *plan, PlanStatement *statement, int column)
 }
 
 /*
- * Those on one account, which is the first parameters:
+ * Find an account, which is the first parameters:
  *
- *	find:		SELECT t.<due>, t.<done> IS NOT NULL FROM <account table> t
- *				WHERE t.<key> = $1 [AND ...] FOR NO KEY UPDATE
- *	set_due:	UPDATE <account table> t SET <due> = $n
- *				WHERE t.<key> = $1 [AND ...] RETURNING t.<due>
+ *	SELECT t.<key>, ..., t.<due>, t.<done> IS NOT NULL FROM <account table> t
+ *	WHERE t.<key> = $1 [AND ...] FOR NO KEY UPDATE
  */
 void
-sd_write_schedule_statements(DeletionPlan *plan, PlanStatement *find,
-							 PlanStatement *set_due)
+sd_write_find(DeletionPlan *plan, PlanStatement *find)
 {
-	const char *table = sd_qualified_name(plan->account->table);
-	const char *due = quote_identifier(plan->policy->due_column);
-
 	initStringInfo(&find->query);
-	appendStringInfo(&find->query, "SELECT t.%s, ", due);
+	appendStringInfoString(&find->query, "SELECT ");
+	for (int i = 0; i < plan->key->ncolumns; i++)
+		appendStringInfo(&find->query, "%s, ", plan->key->columns[i].value);
+	appendStringInfo(&find->query, "t.%s, ",
+					 quote_identifier(plan->policy->due_column));
 	if (plan->policy->done_column != NULL)
 		appendStringInfo(&find->query, "t.%s IS NOT NULL",
 						 quote_identifier(plan->policy->done_column));
 	else
 		appendStringInfoString(&find->query, "false");
-	appendStringInfo(&find->query, " FROM %s t WHERE ", table);
+	appendStringInfo(&find->query, " FROM %s t WHERE ",
+					 sd_qualified_name(plan->account->table));
 	append_account(plan, find);
 	appendStringInfoString(&find->query, " FOR NO KEY UPDATE");
+}
+
+/*
+ * Give it another time, which is the last parameter:
+ *
+ *	UPDATE <account table> t SET <due> = $n
+ *	WHERE t.<key> = $1 [AND ...] RETURNING t.<due>
+ */
+void
+sd_write_set_due(DeletionPlan *plan, PlanStatement *set_due)
+{
+	const char *due = quote_identifier(plan->policy->due_column);
 
 	initStringInfo(&set_due->query);
 	appendStringInfo(&set_due->query, "UPDATE %s t SET %s = $%d WHERE ",
-					 table, due, plan->key->ncolumns + 1);
+					 sd_qualified_name(plan->account->table), due,
+					 plan->key->ncolumns + 1);
 	append_account(plan, set_due);
 	sd_add_param(set_due, SD_PARAM_CALLER, plan->due_type);
 	appendStringInfo(&set_due->query, " RETURNING t.%s", due);

@@ -96,6 +96,40 @@ can_keep_rows(Relation rel, StepAction action)
 	return result;
 }
 
+/*
+ * Refuse a plan while a partition of one of its tables is being detached without a
+ * lock that keeps it there: to new snapshots it is no part of the table any more,
+ * so neither a step nor the action of a foreign key reaches its rows.
+ */
+void
+sd_refuse_detaching(DeletionPlan *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+		ListCell   *cell;
+
+		foreach(cell, find_all_inheritors(step->table, NoLock, NULL))
+		{
+			bool		is_detaching = false;
+
+			if (get_rel_relkind(lfirst_oid(cell)) != RELKIND_PARTITIONED_TABLE)
+				continue;
+			(void) find_inheritance_children_extended(lfirst_oid(cell), false,
+													  NoLock, &is_detaching, NULL);
+			if (is_detaching)
+				ereport(ERROR,
+						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						 errmsg("a partition of table \"%s\" is being detached",
+								sd_table_name(lfirst_oid(cell))),
+						 errdetail("Its rows would survive their account."),
+						 errhint("If ALTER TABLE ... DETACH PARTITION CONCURRENTLY was interrupted, run ALTER TABLE ... DETACH PARTITION ... FINALIZE; else wait for it.")));
+		}
+	}
+}
+
 /* Is a table an audit table, this policy's or another's, or a partition of one? */
 bool
 sd_is_audit_table(DeletionPlan *plan, Oid table)

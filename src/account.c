@@ -1,0 +1,112 @@
+/*-------------------------------------------------------------------------
+ *
+ * account.c
+ *	  One account, which a caller names by its key as text: found, and locked.
+ *
+ * Its row is locked before it is looked at (FOR NO KEY UPDATE, as an UPDATE of its
+ * due column does).  A run that has claimed it is waited for, and then it is gone;
+ * a run that comes later sees what was decided under the lock.
+ *
+ * All is done with the caller's rights, and what row-level security hides from
+ * the caller is not there.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/account.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "account.h"
+
+static DeletionPolicy *only_policy(Oid schema, const char *name);
+
+/*
+ * Find the account that a request is about by its policy, and lock it.  Throws an
+ * error if it is not there.
+ */
+void
+sd_find_account(Oid schema, Request *request, FoundAccount *account)
+{
+	PlanStatement find = {0};
+	DeletionPlan *plan;
+	HeapTuple	tuple;
+	TupleDesc	tupdesc;
+	int			nkeys;
+	bool		is_null;
+
+	sd_name_account(schema, request, account);
+	plan = account->plan;
+	nkeys = plan->key->ncolumns;
+	sd_write_find(plan, &find);
+	sd_prepare(&find);
+	if (sd_execute(&find, SPI_OK_SELECT, account->key, NULL, NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("account \"%s\" of deletion policy \"%s\" does not exist",
+						sd_key_text(plan->key, account->key),
+						plan->policy->name)));
+
+	/* its key as it is there may be another one that is equal */
+	tuple = SPI_tuptable->vals[0];
+	tupdesc = SPI_tuptable->tupdesc;
+	for (int i = 0; i < nkeys; i++)
+		account->key[i] = SPI_getbinval(tuple, tupdesc, i + 1, &is_null);
+	account->due = SPI_getbinval(tuple, tupdesc, nkeys + 1, &is_null);
+	account->is_scheduled = !is_null && !sd_is_never_due(plan, account->due);
+	account->is_done = DatumGetBool(SPI_getbinval(tuple, tupdesc, nkeys + 2,
+												  &is_null));
+}
+
+/* The same of one that need not be there: only its key */
+void
+sd_name_account(Oid schema, Request *request, FoundAccount *account)
+{
+	DeletionPlan *plan = sd_begin_plan(only_policy(schema, request->policy),
+									   RowExclusiveLock);
+
+	sd_resolve_audit_table(plan);
+	sd_prepare(&plan->audit);
+	account->plan = plan;
+	account->key = sd_key_from_text(plan->key, request->account);
+	if (request->performed_by != NULL)
+	{
+		account->performed_by = palloc(sizeof(Datum));
+		*account->performed_by = sd_performed_by(plan, request->performed_by);
+	}
+}
+
+/*
+ * The policy of that name or, without one, the only one that is registered, or
+ * at least enabled.
+ */
+static DeletionPolicy *
+only_policy(Oid schema, const char *name)
+{
+	List	   *policies = sd_load_policies(schema, name, true, false);
+	DeletionPolicy *only = linitial(policies);
+	int			nenabled = 0;
+	ListCell   *lc;
+
+	if (list_length(policies) == 1)
+		return only;
+	foreach(lc, policies)
+	{
+		if (((DeletionPolicy *) lfirst(lc))->enabled)
+		{
+			only = lfirst(lc);
+			nenabled++;
+		}
+	}
+	if (nenabled != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("policy must be given, since several are registered"),
+				 errhint("As in policy => %s.", quote_literal_cstr(only->name))));
+	return only;
+}
