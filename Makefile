@@ -22,6 +22,7 @@ OBJS = \
 	src/check_keys.o \
 	src/check_role.o \
 	src/check_triggers.o \
+	src/collect.o \
 	src/definition.o \
 	src/describe.o \
 	src/discover.o \
@@ -31,6 +32,9 @@ OBJS = \
 	src/failing.o \
 	src/failure.o \
 	src/finding.o \
+	src/guard.o \
+	src/held.o \
+	src/hold.o \
 	src/index.o \
 	src/key.o \
 	src/key_text.o \
@@ -49,6 +53,7 @@ OBJS = \
 	src/schedule.o \
 	src/scheduled_deletion.o \
 	src/search.o \
+	src/spare.o \
 	src/spi_util.o \
 	src/statement.o \
 	src/statement_account.o \
@@ -60,7 +65,7 @@ SHLIB_LINK = -lm
 DATA = $(wildcard src/$(EXTENSION)--*.sql)
 
 REGRESS = install policies plan living_accounts steps check_keys check_tables check_role due grace_period audit_table \
-	built_in_policy process batches dry_run failures failing failure_search systemic_failures key_types refusals privileges names
+	built_in_policy process batches dry_run failures failing failure_search systemic_failures holds key_types refusals privileges names
 ISOLATION = two_runs cancelled new_rows locked_accounts moved_rows failing_runs check_locked
 ISOLATION_OPTS = --inputdir=test/isolation --load-extension=$(EXTENSION)
 TAP_TESTS = 1

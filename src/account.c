@@ -19,12 +19,14 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
 #include "account.h"
 
-static DeletionPolicy *only_policy(Oid schema, const char *name);
+static void begin(Oid schema, Request *request, FoundAccount *account);
+static bool look_up(FoundAccount *account, bool lock);
 
 /*
  * Find the account that a request is about by its policy, and lock it.  Throws an
@@ -33,60 +35,80 @@ static DeletionPolicy *only_policy(Oid schema, const char *name);
 void
 sd_find_account(Oid schema, Request *request, FoundAccount *account)
 {
-	PlanStatement find = {0};
-	DeletionPlan *plan;
-	HeapTuple	tuple;
-	TupleDesc	tupdesc;
-	int			nkeys;
-	bool		is_null;
-
-	sd_name_account(schema, request, account);
-	plan = account->plan;
-	nkeys = plan->key->ncolumns;
-	sd_write_find(plan, &find);
-	sd_prepare(&find);
-	if (sd_execute(&find, SPI_OK_SELECT, account->key, NULL, NULL) == 0)
+	begin(schema, request, account);
+	if (!look_up(account, true))
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_DATA_FOUND),
 				 errmsg("account \"%s\" of deletion policy \"%s\" does not exist",
-						sd_key_text(plan->key, account->key),
-						plan->policy->name)));
-
-	/* its key as it is there may be another one that is equal */
-	tuple = SPI_tuptable->vals[0];
-	tupdesc = SPI_tuptable->tupdesc;
-	for (int i = 0; i < nkeys; i++)
-		account->key[i] = SPI_getbinval(tuple, tupdesc, i + 1, &is_null);
-	account->due = SPI_getbinval(tuple, tupdesc, nkeys + 1, &is_null);
-	account->is_scheduled = !is_null && !sd_is_never_due(plan, account->due);
-	account->is_done = DatumGetBool(SPI_getbinval(tuple, tupdesc, nkeys + 2,
-												  &is_null));
+						sd_key_text(account->plan->key, account->key),
+						account->plan->policy->name)));
 }
 
-/* The same of one that need not be there: only its key */
-void
-sd_name_account(Oid schema, Request *request, FoundAccount *account)
+/* The same of an account that is not locked, and need not be there; is it? */
+bool
+sd_look_up_account(Oid schema, Request *request, FoundAccount *account)
 {
-	DeletionPlan *plan = sd_begin_plan(only_policy(schema, request->policy),
+	begin(schema, request, account);
+	return look_up(account, false);
+}
+
+/* Read what the request says */
+static void
+begin(Oid schema, Request *request, FoundAccount *account)
+{
+	DeletionPlan *plan = sd_begin_plan(sd_only_policy(schema, request->policy),
 									   RowExclusiveLock);
+	Relation	rel = table_open(plan->account->table, NoLock);
 
 	sd_resolve_audit_table(plan);
 	sd_prepare(&plan->audit);
 	account->plan = plan;
-	account->key = sd_key_from_text(plan->key, request->account);
+	account->hold_key = sd_hold_key(plan, rel);
+	account->key = palloc0(sizeof(Datum) * plan->account->nvalues);
+	memcpy(account->key, sd_key_from_text(plan->key, request->account),
+		   sizeof(Datum) * plan->key->ncolumns);
 	if (request->performed_by != NULL)
 	{
 		account->performed_by = palloc(sizeof(Datum));
 		*account->performed_by = sd_performed_by(plan, request->performed_by);
 	}
+	table_close(rel, NoLock);
+}
+
+/* Read its row; false if there is none */
+static bool
+look_up(FoundAccount *account, bool lock)
+{
+	DeletionPlan *plan = account->plan;
+	int			nvalues = plan->account->nvalues;
+	PlanStatement find = {0};
+	HeapTuple	tuple;
+	TupleDesc	tupdesc;
+	bool		is_null;
+
+	sd_write_find(plan, lock, &find);
+	sd_prepare(&find);
+	if (sd_execute(&find, SPI_OK_SELECT, account->key, NULL, NULL) == 0)
+		return false;
+
+	/* its key as it is there may be another one that is equal */
+	tuple = SPI_tuptable->vals[0];
+	tupdesc = SPI_tuptable->tupdesc;
+	for (int i = 0; i < nvalues; i++)
+		account->key[i] = SPI_getbinval(tuple, tupdesc, i + 1, &is_null);
+	account->due = SPI_getbinval(tuple, tupdesc, nvalues + 1, &is_null);
+	account->is_scheduled = !is_null && !sd_is_never_due(plan, account->due);
+	account->is_done = DatumGetBool(SPI_getbinval(tuple, tupdesc, nvalues + 2,
+												  &is_null));
+	return true;
 }
 
 /*
  * The policy of that name or, without one, the only one that is registered, or
  * at least enabled.
  */
-static DeletionPolicy *
-only_policy(Oid schema, const char *name)
+DeletionPolicy *
+sd_only_policy(Oid schema, const char *name)
 {
 	List	   *policies = sd_load_policies(schema, name, true, false);
 	DeletionPolicy *only = linitial(policies);

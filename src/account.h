@@ -28,10 +28,13 @@ typedef struct Request
 typedef struct FoundAccount
 {
 	DeletionPlan *plan;			/* as far as its account and audit tables */
-	Datum	   *key;
+	Datum	   *key;			/* its values of the account step's keys: the
+								 * first ones are its key, the others valid
+								 * once found */
+	PlanKey    *hold_key;		/* by which holds are placed */
 	Datum	   *performed_by;	/* NULL: the system */
 
-	/* Once it is found and locked */
+	/* Once it is found */
 	bool		is_scheduled;	/* some day it will be due */
 	Datum		due;			/* if it is */
 	bool		is_done;
@@ -52,7 +55,8 @@ extern bool sd_set_guard(Oid schema, const char *policy, bool enabled);
 /* account.c */
 extern void sd_find_account(Oid schema, Request *request,
 							FoundAccount *account);
-extern void sd_name_account(Oid schema, Request *request,
-							FoundAccount *account);
+extern bool sd_look_up_account(Oid schema, Request *request,
+							   FoundAccount *account);
+extern DeletionPolicy *sd_only_policy(Oid schema, const char *name);
 
 #endif							/* ACCOUNT_H */

@@ -7,8 +7,8 @@
  *
  *	lock		the accounts that are still due are locked FOR UPDATE; those that
  *				someone else has locked are skipped, not waited for
- *	holds		(accounts under a hold are to be dropped here, by a statement with
- *				a snapshot of its own)
+ *	holds		accounts on hold are dropped, by what has been committed since they
+ *				were locked
  *	collect		the rows that others refer to are read, link by link, until no
  *				new ones are found; the keys of all are the parameters of what
  *				follows
@@ -48,18 +48,9 @@
 
 #include "run.h"
 
-/* Rows of a step that a link has just led to */
-typedef struct Collected
-{
-	PlanLink   *link;
-	List	   *rows;			/* Row * */
-} Collected;
-
 static bool attempt_body(void *arg);
 static void check_session_is_unchanged(Run *run);
 static void lock_accounts(Attempt *attempt);
-static void collect_rows(Attempt *attempt);
-static bool collect_from(Attempt *attempt, PlanStep *step);
 static bool drop_blocked_accounts(Attempt *attempt);
 static void forget_blocked(Account **accounts, int naccounts);
 static void tally(Attempt *attempt);
@@ -69,7 +60,6 @@ static void ask_of_accounts(Run *run, PlanStatement *statement,
 static void take_pending(Attempt *attempt, Account **accounts, int naccounts);
 static void take_accounts(Attempt *attempt, Account **accounts, int naccounts);
 static void locked_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
-static void collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static bool check_constraints_now(void *arg);
 
 /*
@@ -286,8 +276,10 @@ attempt_body(void *arg)
 	ErrorData  *error;
 
 	lock_accounts(attempt);
+	sd_spare_held(attempt);
+	take_pending(attempt, attempt->accounts, attempt->naccounts);
 	do
-		collect_rows(attempt);
+		sd_collect_rows(attempt);
 	while (drop_blocked_accounts(attempt));
 	if (attempt->naccounts == 0)
 		return false;
@@ -360,77 +352,6 @@ lock_accounts(Attempt *attempt)
 			missing[i]->state = missing[i]->found ? SD_SKIPPED : SD_GONE;
 	}
 	take_pending(attempt, accounts, naccounts);
-}
-
-/*
- * Collect the rows to be deleted that others refer to, from the accounts
- * outwards, until no link leads to a new one.
- */
-static void
-collect_rows(Attempt *attempt)
-{
-	DeletionPlan *plan = attempt->run->plan;
-	MemoryContext caller_context = MemoryContextSwitchTo(attempt->rows_context);
-	bool		found;
-	ListCell   *lc;
-
-	MemoryContextReset(attempt->rows_context);
-	foreach(lc, plan->steps)
-	{
-		PlanStep   *step = lfirst(lc);
-
-		if (step != plan->account && step->keys != NIL)
-			attempt->sets[step->number] = sd_make_rows(step);
-	}
-	memset(attempt->seen, 0, sizeof(int) * plan->nlinks);
-
-	/* what is deleted last is what the others refer to */
-	do
-	{
-		found = false;
-		for (int i = list_length(plan->stages) - 1; i >= 0; i--)
-		{
-			PlanStage  *stage = list_nth(plan->stages, i);
-
-			foreach(lc, stage->steps)
-				found |= collect_from(attempt, lfirst(lc));
-		}
-	} while (found);
-	MemoryContextSwitchTo(caller_context);
-}
-
-/* Collect the rows of a step that lead to rows which are new; any? */
-static bool
-collect_from(Attempt *attempt, PlanStep *step)
-{
-	RowSet	   *set = attempt->sets[step->number];
-	bool		found = false;
-	ListCell   *lc;
-
-	if (set == NULL || step->action != SD_DELETE)
-		return false;
-
-	foreach(lc, step->links)
-	{
-		PlanLink   *link = lfirst(lc);
-		int			nrows = sd_count_rows(attempt->sets[link->key->step->number]);
-		Collected	collected = {.link = link};
-		ListCell   *cell;
-
-		if (attempt->seen[link->number] == nrows)
-			continue;
-		sd_set_doing(attempt, "reading", step->table);
-		sd_for_each_row(attempt, &link->collect, SPI_OK_SELECT, link,
-						collected_row, &collected);
-		attempt->seen[link->number] = nrows;
-		foreach(cell, collected.rows)
-		{
-			sd_add_row(set, lfirst(cell));
-			found = true;
-		}
-		list_free(collected.rows);
-	}
-	return found;
 }
 
 /*
@@ -567,21 +488,5 @@ locked_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 		if (!is_null)
 			account->details[i] = DatumGetJsonbPCopy(value);
 	}
-	MemoryContextSwitchTo(caller_context);
-}
-
-/* A row that others refer to, which may have been collected before */
-static void
-collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
-{
-	Collected  *collected = arg;
-	PlanLink   *link = collected->link;
-	Row		   *target = sd_must_be_there(sd_row_of_link(attempt, link, slot, 1));
-	MemoryContext caller_context = MemoryContextSwitchTo(attempt->rows_context);
-	Row		   *row = sd_make_row(link->step, target->account);
-
-	sd_fill_row(link->step, row, slot, link->ncolumns + 1);
-	if (sd_is_new_row(attempt->sets[link->step->number], row))
-		collected->rows = lappend(collected->rows, row);
 	MemoryContextSwitchTo(caller_context);
 }

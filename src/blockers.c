@@ -117,6 +117,7 @@ user_code_may_delete(DeletionPlan *plan)
 				Trigger    *trigger = &rel->trigdesc->triggers[i];
 
 				if (!trigger->tgisinternal && sd_fires(trigger) &&
+					!sd_is_guard(plan->policy->schema, trigger) &&
 					TRIGGER_FOR_DELETE(trigger->tgtype))
 					result = true;
 			}

@@ -121,6 +121,7 @@ check_change(Check *check, Change *change)
 
 		/* those of a partition that come from the whole are told there */
 		if (!trigger->tgisinternal && !trigger->tgisclone &&
+			!sd_is_guard(check->policy->schema, trigger) &&
 			sd_fires(trigger) && fires_on(trigger, change->event))
 			check_trigger(check, rel, change, trigger);
 	}

@@ -27,7 +27,7 @@ pg_noreturn static void throw_changed_rows(PlanStep *step);
 
 /*
  * Execute the plan, stage by stage, counting the rows of each account.  False if
- * rows were kept: then their accounts are FAILED.
+ * rows were kept, or must be: then their accounts are FAILED.
  */
 bool
 sd_execute_steps(Attempt *attempt)
@@ -57,14 +57,16 @@ sd_execute_steps(Attempt *attempt)
  * and is counted for its account only.
  *
  * Where a trigger or rule could keep a row, those to be deleted are counted
- * before: afterwards it may lead to nobody any more.  False if any was kept.
- * (The rows of a circle are known: they were collected.)
+ * before: afterwards it may lead to nobody any more.  False if any was kept, or
+ * belongs to an account on hold, too.  (The rows of a circle are known: they were
+ * collected.)
  */
 static bool
 execute_deletes(Attempt *attempt, PlanStage *stage)
 {
 	PlanStep   *step = llast(stage->steps);
 	bool		is_kept = false;
+	bool		is_shared = false;
 	ListCell   *lc;
 
 	for (int i = 0; i < attempt->naccounts; i++)
@@ -90,9 +92,12 @@ execute_deletes(Attempt *attempt, PlanStage *stage)
 						NULL, deleted_row, delete);
 	}
 	for (int i = 0; i < attempt->naccounts; i++)
+	{
 		is_kept = is_kept || attempt->accounts[i]->kept > 0;
-	if (stage->is_circle || !is_kept)
-		return true;
+		is_shared = is_shared || attempt->accounts[i]->state == SD_FAILED;
+	}
+	if (stage->is_circle || is_shared || !is_kept)
+		return !is_shared;
 
 	/* those of another account by now are not kept, but were changed */
 	if (!rows_of_step_are_gone(attempt, step))
@@ -173,6 +178,11 @@ deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 	}
 	sd_must_be_there(row)->account->rows[part->step->number]++;
 	row->account->kept--;
+
+	if (attempt->held != NULL && part->step != attempt->run->plan->account)
+		sd_check_sharing(attempt, part, row->account, slot, part->first_column);
+	foreach(lc, part->others)
+		column += ((PlanLink *) lfirst(lc))->ncolumns;
 
 	if (part->step != attempt->run->plan->account &&
 		attempt->sets[part->step->number] != NULL)

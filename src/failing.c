@@ -53,7 +53,7 @@ typedef struct Notes
 	Run		   *run;
 	Account   **failed;
 	int			nfailed;
-	Account   **gone;			/* or not due any more */
+	Account   **gone;			/* or on hold, or not due any more */
 	int			ngone;
 } Notes;
 
@@ -233,8 +233,8 @@ count_waiting(Run *run)
 
 /*
  * Write down what became of the accounts of a batch: who failed is remembered, as
- * far as nobody else has locked the account by now; who was deleted, or is not
- * due any more, is forgotten.
+ * far as nobody else has locked the account by now; who was deleted, is on hold,
+ * or not due any more, is forgotten.
  */
 void
 sd_record_failing(Run *run, Account *accounts, int naccounts)
@@ -248,7 +248,7 @@ sd_record_failing(Run *run, Account *accounts, int naccounts)
 		if (accounts[i].state == SD_FAILED)
 			notes.failed[notes.nfailed++] = &accounts[i];
 		else if (accounts[i].attempts > 0 &&
-				 (accounts[i].state == SD_DELETED || accounts[i].state == SD_GONE))
+				 accounts[i].state != SD_SKIPPED)
 			notes.gone[notes.ngone++] = &accounts[i];
 	}
 	write_down(&notes);
@@ -444,6 +444,30 @@ sd_retry(Oid schema, const char *account, const char *policy)
 										sd_own_table(schema, "deletion_failure")),
 							   SPI_OK_UPDATE, lengthof(argtypes), argtypes,
 							   values, nulls);
+}
+
+/*
+ * The same of those that failed because of a hold, by every policy on an account
+ * table.
+ */
+void
+sd_retry_held(Oid schema, Oid account_table)
+{
+	Oid			argtypes[] = {OIDOID, TIMESTAMPTZOID, TEXTOID};
+	Datum		values[] = {ObjectIdGetDatum(account_table),
+		TimestampTzGetDatum(GetCurrentTimestamp()),
+	CStringGetTextDatum(unpack_sql_state(ERRCODE_RESTRICT_VIOLATION))};
+
+	(void) sd_execute_as_owner(schema,
+							   psprintf("UPDATE %s f SET next_attempt_at = $2 FROM %s p"
+										" WHERE f.policy OPERATOR(pg_catalog.=) p.policy"
+										" AND p.account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1"
+										" AND f.sqlstate OPERATOR(pg_catalog.=) $3"
+										" AND f.next_attempt_at OPERATOR(pg_catalog.>) $2",
+										sd_own_table(schema, "deletion_failure"),
+										sd_own_table(schema, "deletion_policy")),
+							   SPI_OK_UPDATE, lengthof(argtypes), argtypes,
+							   values, NULL);
 }
 
 /* Texts, of which some may be NULL, as a parameter */

@@ -136,6 +136,20 @@ sd_kept_rows_failure(Oid table)
 	return failure;
 }
 
+/* The failure of an account that shares rows of "table" with one on hold */
+Failure *
+sd_held_rows_failure(Oid table, const char *reason)
+{
+	Failure    *failure = palloc0(sizeof(Failure));
+
+	failure->kind = SD_ACCOUNT_FAILURE;
+	failure->sqlstate = ERRCODE_RESTRICT_VIOLATION;
+	failure->table_name = sd_table_name(table);
+	failure->message = psprintf("rows of table \"%s\" belong to an account on hold, too: %s",
+								failure->table_name, reason);
+	return failure;
+}
+
 /* A copy in the current memory context */
 Failure *
 sd_copy_failure(const Failure *failure)

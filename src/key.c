@@ -25,7 +25,7 @@
 static PlanKey *find_equal_key(PlanStep *step, List *names, Oid opfamily,
 							   Oid member, Oid cast);
 static void add_primary_key(PlanStep *step);
-static bool have_array_types(Relation rel, List *names);
+static bool can_be_key(Relation rel, List *names);
 static PlanKey *make_key(PlanStep *step, Relation rel, List *names, Oid index,
 						 Oid member, Oid cast);
 static void operator_class(Form_pg_attribute attr, Oid index, Oid *opfamily,
@@ -150,7 +150,7 @@ add_primary_key(PlanStep *step)
 	Relation	rel = table_open(step->table, NoLock);
 	List	   *names = sd_primary_key_columns(rel);
 
-	if (names != NIL && have_array_types(rel, names) &&
+	if (names != NIL && can_be_key(rel, names) &&
 		(rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ||
 		 find_inheritance_children(step->table, NoLock) == NIL))
 		(void) make_key(step, rel, names, rel->rd_pkindex,
@@ -158,17 +158,35 @@ add_primary_key(PlanStep *step)
 	table_close(rel, NoLock);
 }
 
-/* Are there arrays of all those columns' types, as there are not of arrays? */
+/*
+ * The key of the account table by which holds are placed: its primary key, which is
+ * the same for every policy on it; or else the policy's.
+ */
+PlanKey *
+sd_hold_key(DeletionPlan *plan, Relation account_table)
+{
+	List	   *names = sd_primary_key_columns(account_table);
+
+	return names != NIL && can_be_key(account_table, names) ?
+		sd_find_key(plan->account, account_table, names, InvalidOid, InvalidOid,
+					InvalidOid) : plan->key;
+}
+
+/*
+ * Can those columns be a key: can they be sorted, and are there arrays of their types,
+ * as there are not of arrays?
+ */
 static bool
-have_array_types(Relation rel, List *names)
+can_be_key(Relation rel, List *names)
 {
 	ListCell   *lc;
 
 	foreach(lc, names)
 	{
-		Oid			type = sd_find_column(rel, lfirst(lc))->atttypid;
+		Oid			type = getBaseType(sd_find_column(rel, lfirst(lc))->atttypid);
 
-		if (!OidIsValid(get_array_type(getBaseType(type))))
+		if (!OidIsValid(get_array_type(type)) ||
+			!OidIsValid(GetDefaultOpClass(type, BTREE_AM_OID)))
 			return false;
 	}
 	return true;

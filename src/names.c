@@ -70,15 +70,20 @@ sd_sql_name(Oid table)
 char *
 sd_sql_columns(Oid table, List *names)
 {
+	return psprintf("%s(%s)", sd_sql_name(table), sd_sql_names(names));
+}
+
+/* Names for a statement: quoted if need be, with commas between them */
+char *
+sd_sql_names(List *names)
+{
 	StringInfoData buf;
 	ListCell   *lc;
 
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "%s(", sd_sql_name(table));
 	foreach(lc, names)
 		appendStringInfo(&buf, "%s%s", foreach_current_index(lc) > 0 ? ", " : "",
 						 quote_identifier(lfirst(lc)));
-	appendStringInfoChar(&buf, ')');
 	return buf.data;
 }
 

@@ -66,13 +66,19 @@ sd_add_policy(Oid schema, PolicyRow *row)
 void
 sd_alter_policy(Oid schema, PolicyRow *row)
 {
+	DeletionPolicy *policy;
+
 	check_not_null(row, SD_POLICY, "policy");
 	check_policy_values(row);
 
 	/* the policy must be there */
-	(void) sd_load_policies(schema,
-							TextDatumGetCString(row->values[SD_POLICY]), true, true);
+	policy = linitial(sd_load_policies(schema,
+									   TextDatumGetCString(row->values[SD_POLICY]),
+									   true, true));
 	sd_update_policy(schema, row);
+	if (row->nulls[SD_ACCOUNT_TABLE] != 'n')
+		sd_move_holds(schema, policy->account_table,
+					  DatumGetObjectId(row->values[SD_ACCOUNT_TABLE]));
 
 	/* the accounts that have failed are others by now */
 	if (row->nulls[SD_ACCOUNT_TABLE] != 'n' || row->nulls[SD_KEY_COLUMNS] != 'n')

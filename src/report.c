@@ -116,7 +116,7 @@ put_outcome(JsonbParseState **state, Run *run, const char *policy)
 	put_bool(state, "dry_run", run->dry_run);
 	put_int(state, "users_failed", run->failed);
 	put_int(state, "users_skipped", run->skipped);
-	put_int(state, "users_held", 0);
+	put_int(state, "users_held", run->held);
 	put_int(state, "users_waiting", run->waiting);
 	put_bool(state, "fk_checks_elided", false);
 	put_text(state, "stop_reason", run->stop_reason);
@@ -142,6 +142,7 @@ put_reports(JsonbParseState **state, Call *call)
 		sum.deleted += run->deleted;
 		sum.failed += run->failed;
 		sum.skipped += run->skipped;
+		sum.held += run->held;
 		sum.waiting += run->waiting;
 		if (strcmp(run->stop_reason, "drained") != 0)
 			sum.stop_reason = run->stop_reason;
@@ -296,6 +297,35 @@ sd_request_details(DeletionPlan *plan, Datum due)
 	begin_object(&state);
 	put_time(&state, "deletion_scheduled_at", due, plan->due_type);
 	put_text(&state, "policy", plan->policy->name);
+	return JsonbValueToJsonb(end_object(&state));
+}
+
+/* The details of one that tells of a hold, which ends then if that is given */
+Jsonb *
+sd_hold_details(DeletionPlan *plan, const char *reason, TimestampTz *until)
+{
+	JsonbParseState *state = NULL;
+
+	begin_object(&state);
+	put_text(&state, "reason", reason);
+	if (until != NULL)
+		put_time(&state, "held_until", TimestampTzGetDatum(*until),
+				 TIMESTAMPTZOID);
+	put_text(&state, "policy", plan->policy->name);
+	return JsonbValueToJsonb(end_object(&state));
+}
+
+/* The details of one that tells of a due account which was left alone */
+Jsonb *
+sd_refusal_details(Run *run, Account *account)
+{
+	JsonbParseState *state = NULL;
+
+	begin_object(&state);
+	put_time(&state, "deletion_scheduled_at", account->due, run->plan->due_type);
+	put_text(&state, "reason", account->hold->reason);
+	put_text(&state, "policy", run->policy->name);
+	put_int(&state, "run_id", run->run_id);
 	return JsonbValueToJsonb(end_object(&state));
 }
 

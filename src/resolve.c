@@ -19,9 +19,12 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -35,6 +38,7 @@
 pg_noreturn static void throw_dropped_table(DeletionPolicy *policy,
 											const char *role, Oid table,
 											const char *table_name);
+static Oid	guard_function(Oid schema);
 
 /*
  * The table of that name in the caller's search_path, or InvalidOid.  Never a
@@ -244,6 +248,42 @@ sd_fires(Trigger *trigger)
 {
 	return trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
 		trigger->tgenabled == TRIGGER_FIRES_ALWAYS;
+}
+
+/* Is a trigger the one that guards accounts on hold? */
+bool
+sd_is_guard(Oid schema, Trigger *trigger)
+{
+	return trigger->tgfoid == guard_function(schema);
+}
+
+/* Are a table's accounts on hold guarded? */
+bool
+sd_has_guard(Oid schema, Oid table)
+{
+	Relation	rel = table_open(table, NoLock);
+	bool		result = false;
+
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		Trigger    *trigger = &rel->trigdesc->triggers[i];
+
+		result = result || (sd_is_guard(schema, trigger) && sd_fires(trigger) &&
+							TRIGGER_FOR_DELETE(trigger->tgtype));
+	}
+	table_close(rel, NoLock);
+	return result;
+}
+
+static Oid
+guard_function(Oid schema)
+{
+	oidvector  *no_arguments = buildoidvector(NULL, 0);
+
+	return GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+						   CStringGetDatum(SD_GUARD_FUNCTION),
+						   PointerGetDatum(no_arguments),
+						   ObjectIdGetDatum(schema));
 }
 
 /* May the caller read all rows of a table? */

@@ -71,6 +71,7 @@ sd_run(Run *run)
 	sd_load_failing(run);
 	delete_due_accounts(run);
 	sd_try_failing(run);
+	sd_write_refusals(run);
 	if (run->stop_reason == NULL)
 		run->stop_reason = "drained";
 	MemoryContextDelete(run->batch_context);
@@ -246,6 +247,10 @@ sd_record_results(Run *run, Account *accounts, int naccounts)
 				break;
 			case SD_SKIPPED:
 				run->skipped++;
+				break;
+			case SD_HELD:
+				run->held++;
+				sd_record_refusal(run, &accounts[i]);
 				break;
 			case SD_GONE:
 				break;

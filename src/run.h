@@ -25,6 +25,7 @@ typedef enum AccountState
 	SD_PENDING,					/* to be tried */
 	SD_SKIPPED,					/* locked by someone else */
 	SD_GONE,					/* not due any more, or not there */
+	SD_HELD,					/* see hold */
 	SD_FAILED,					/* see failure */
 	SD_DELETED
 } AccountState;
@@ -38,6 +39,7 @@ typedef struct Account
 	Datum		due;			/* of the due column's type */
 	AccountState state;
 	Failure    *failure;		/* set if and only if FAILED */
+	Hold	   *hold;			/* set if and only if HELD */
 	bool		found;			/* by the query that was last asked */
 	bool		is_blocked;		/* FAILED, by rows that may be other accounts' */
 	int64		kept;			/* rows found, and not yet seen to be deleted */
@@ -104,6 +106,9 @@ typedef struct Run
 	int64		deleted;
 	int64		failed;
 	int64		skipped;
+	int64		held;
+	List	   *refusals;		/* Refusal *: of them, those whose hold no run
+								 * has met before */
 	int64		waiting;		/* due, and have failed not long ago */
 	int64	   *rows;			/* by step */
 	List	   *errors;			/* RunError *, at most SD_MAX_ERRORS */
@@ -125,9 +130,19 @@ typedef struct Attempt
 	MemoryContext rows_context; /* of the other sets */
 	int		   *seen;			/* by link: rows that it leads to, and that
 								 * were asked for rows that lead to them */
+	struct Attempt *held;		/* the accounts on hold and their rows, which
+								 * must stay; NULL if there are none */
 	const char *doing;			/* what is being done now ... */
 	Oid			table;			/* ... to which table, if to one */
 } Attempt;
+
+/* An account that was left alone because of a hold */
+typedef struct Refusal
+{
+	Hold	   *hold;
+	Datum	   *key;
+	Jsonb	   *details;		/* of the audit row */
+} Refusal;
 
 /* What to do with a row that a statement returns */
 typedef void (*RowHandler) (Attempt *attempt, TupleTableSlot *slot, void *arg);
@@ -169,6 +184,7 @@ extern void sd_try_failing(Run *run);
 extern void sd_record_failing(Run *run, Account *accounts, int naccounts);
 extern void sd_forget_failing(Oid schema, const char *policy);
 extern uint64 sd_retry(Oid schema, const char *account, const char *policy);
+extern void sd_retry_held(Oid schema, Oid account_table);
 
 /* search.c */
 extern bool sd_delete_batch(Run *run, Account *accounts, int naccounts,
@@ -183,6 +199,16 @@ extern void sd_lock_again(Run *run, Account **accounts, int naccounts);
 extern bool sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 					   Failure **failure);
 extern ErrorData *sd_deferred_error(Run *run);
+
+/* collect.c */
+extern void sd_collect_rows(Attempt *attempt);
+
+/* spare.c */
+extern void sd_spare_held(Attempt *attempt);
+extern void sd_check_sharing(Attempt *attempt, DeletePart *part, Account *owner,
+							 TupleTableSlot *slot, int column);
+extern void sd_record_refusal(Run *run, Account *account);
+extern void sd_write_refusals(Run *run);
 
 /* execute.c */
 extern bool sd_execute_steps(Attempt *attempt);
@@ -220,9 +246,13 @@ extern bool sd_all_deleted(RowSet *set);
 extern Datum sd_key_array(RowSet *set, PlanKey *key, int column);
 extern Datum sd_new_key_array(RowSet *set, PlanKey *key, int column, int first);
 
+/* held.c, for a run */
+extern RowSet *sd_held_rows(PlanStep *step, List *keys, List *holds);
+
 /* audit.c and report.c, of a run */
 extern void sd_write_audit_rows(Run *run, Account **accounts, int naccounts);
 extern Jsonb *sd_report(Call *call);
 extern Jsonb *sd_audit_details(Run *run, Account *account);
+extern Jsonb *sd_refusal_details(Run *run, Account *account);
 
 #endif							/* RUN_H */

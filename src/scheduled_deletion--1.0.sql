@@ -165,6 +165,43 @@ COMMENT ON COLUMN @extschema@.deletion_failure.message IS
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.deletion_failure', '');
 
 --
+-- deletion_hold: accounts that must not be deleted.  Not a policy's: it counts for
+-- each that is about the same table, also for one that is registered later.
+--
+CREATE TABLE @extschema@.deletion_hold (
+    account_table regclass NOT NULL,
+    account_table_name text NOT NULL,
+    key_columns name[] NOT NULL CHECK (cardinality(key_columns) > 0),
+    account text NOT NULL,
+    reason text NOT NULL CHECK (reason <> ''),
+    held_at timestamptz NOT NULL,
+    held_until timestamptz,
+    refused_at timestamptz,
+    PRIMARY KEY (account_table, key_columns, account, reason)
+);
+
+COMMENT ON TABLE @extschema@.deletion_hold IS
+'one row for each reason for which an account must not be deleted, by any policy on its table; written by hold_account() and release_account()';
+COMMENT ON COLUMN @extschema@.deletion_hold.account_table IS
+'table with one row for each account';
+COMMENT ON COLUMN @extschema@.deletion_hold.account_table_name IS
+'its name when the hold was placed';
+COMMENT ON COLUMN @extschema@.deletion_hold.key_columns IS
+'columns that name the account: the primary key of its table or, without one, those of the policy by which the hold was placed';
+COMMENT ON COLUMN @extschema@.deletion_hold.account IS
+'their values as text, with settings as pg_dump has them';
+COMMENT ON COLUMN @extschema@.deletion_hold.reason IS
+'a reference, as in ''case 2026/17'', and not a name: it goes into reports, messages and audit rows';
+COMMENT ON COLUMN @extschema@.deletion_hold.held_at IS
+'when the hold was placed, or changed';
+COMMENT ON COLUMN @extschema@.deletion_hold.held_until IS
+'when it ends by itself; null: only when it is released';
+COMMENT ON COLUMN @extschema@.deletion_hold.refused_at IS
+'when a run left the account alone for the first time since';
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.deletion_hold', '');
+
+--
 -- deletion_run_id: numbers the runs.  Dumped, so that a restored database goes
 -- on with numbers that its audit rows do not have yet.
 --
@@ -411,6 +448,68 @@ account: as in deletion_failure; null: all that wait
 policy: null: of every policy
 returns how many have waited
 raises an error if there is no such policy';
+
+--
+-- hold_account(), release_account(), guard_held_accounts()
+--
+CREATE FUNCTION @extschema@.hold_account(
+    account text,
+    reason text,
+    until timestamptz DEFAULT NULL,
+    policy text DEFAULT NULL,
+    performed_by text DEFAULT NULL
+)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.hold_account(text, text, timestamptz, text, text) IS
+'keeps an account, and the rows that others share with it, from being deleted by any policy on its table, and writes an audit row (account_held)
+account: its key as text; a key of several columns as a row: (1,2)
+reason: a reference, as in ''case 2026/17'', and not a name; an account can have several holds, each with its reason
+until: when the hold ends by itself; null: only when it is released; the same reason once more changes that
+policy: null: the only one that is registered
+performed_by: for the audit row: the key of whoever asks, not a name; null: the system
+raises an error if there is no such account (P0002), as when it was erased';
+
+CREATE FUNCTION @extschema@.release_account(
+    account text,
+    policy text DEFAULT NULL,
+    reason text DEFAULT NULL,
+    performed_by text DEFAULT NULL
+)
+RETURNS boolean
+LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.release_account(text, text, text, text) IS
+'ends holds on an account, and writes an audit row for each (account_released); if the account is due, the next run deletes it
+reason: null: all holds that the account has
+account, policy, performed_by: as for hold_account(); the account need not be there any more
+returns false if there is no such hold';
+
+CREATE FUNCTION @extschema@.guard_held_accounts(
+    policy text DEFAULT NULL,
+    enabled boolean DEFAULT true
+)
+RETURNS boolean
+LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.guard_held_accounts(text, boolean) IS
+'lets nobody at all delete an account on hold, or give it another key: creates the triggers guard_held_accounts and guard_held_accounts_truncate on the account table, which execute refuse_held_account()
+policy: null: the only one that is registered
+enabled: false: drops them
+returns false if it is so already
+takes the locks of CREATE TRIGGER: runs, and other writers, are waited for';
+
+CREATE FUNCTION @extschema@.refuse_held_account()
+RETURNS trigger
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.refuse_held_account() IS
+'trigger function of guard_held_accounts(): raises an error (23001) if a row that was deleted, or has another key now, is an account on hold; or if a table with such accounts is to be truncated';
 
 -- They delete people, or decide who is deleted: who may call them is the
 -- administrator's to decide, and what ALTER DEFAULT PRIVILEGES has decided for

@@ -8,6 +8,8 @@
  *
  *	register.c	what the operator decides: policies and steps
  *	schedule.c	the grace period: asked for, and taken back
+ *	hold.c		a reason not to, placed and released
+ *	guard.c		which binds everybody else, too
  *	account.c	the account that it is about
  *	check.c		what check_deletion_policy() finds:
  *	check_keys.c	foreign keys that block, or reach too far
@@ -25,6 +27,8 @@
  *	failing.c	those that have failed before, tried last
  *	search.c	delete a batch; find the accounts that fail
  *	batch.c		one attempt: lock, collect, blockers, steps, audit, prove
+ *	collect.c		the rows that others refer to
+ *	spare.c			what must be left alone
  *	execute.c		its steps, and the proof that all is gone
  *	receive.c		whose the rows are that a statement returns
  *	rows.c			those that others refer to
@@ -40,6 +44,7 @@
  *	statement.c		the statements,
  *	statement_account.c	those on the account table
  *	policy.c	read and write policies; register the built-in one
+ *	held.c		the accounts that are on hold
  *	link.c		how columns lead to a key
  *	index.c		whether an index finds them
  *	key.c		what a key is
@@ -87,6 +92,9 @@ PG_FUNCTION_INFO_V1(check_deletion_policy);
 PG_FUNCTION_INFO_V1(schedule_account_deletion);
 PG_FUNCTION_INFO_V1(cancel_account_deletion);
 PG_FUNCTION_INFO_V1(retry_account);
+PG_FUNCTION_INFO_V1(hold_account);
+PG_FUNCTION_INFO_V1(release_account);
+PG_FUNCTION_INFO_V1(guard_held_accounts);
 
 void		_PG_init(void);
 static Request take_request(FunctionCallInfo fcinfo, int policy,
@@ -385,6 +393,71 @@ retry_account(PG_FUNCTION_ARGS)
 						 get_text_argument(fcinfo, 1));
 	SPI_finish();
 	PG_RETURN_INT64(naccounts);
+}
+
+/*
+ * hold_account(account text, reason text, until timestamptz, policy text,
+ *				performed_by text) RETURNS void
+ *
+ * Keep an account, and its rows, from being deleted, for good or until then.
+ */
+Datum
+hold_account(PG_FUNCTION_ARGS)
+{
+	Request		request = take_request(fcinfo, 3, 4);
+	TimestampTz until = PG_ARGISNULL(2) ? 0 : PG_GETARG_TIMESTAMPTZ(2);
+
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("reason must not be null")));
+
+	SPI_connect();
+	sd_hold(get_func_namespace(fcinfo->flinfo->fn_oid), &request,
+			get_text_argument(fcinfo, 1), PG_ARGISNULL(2) ? NULL : &until);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * release_account(account text, policy text, reason text, performed_by text)
+ * RETURNS boolean
+ *
+ * End the hold with that reason, or all on the account; false if there is none.
+ */
+Datum
+release_account(PG_FUNCTION_ARGS)
+{
+	Request		request = take_request(fcinfo, 1, 3);
+	bool		result;
+
+	SPI_connect();
+	result = sd_release(get_func_namespace(fcinfo->flinfo->fn_oid), &request,
+						get_text_argument(fcinfo, 2));
+	SPI_finish();
+	PG_RETURN_BOOL(result);
+}
+
+/*
+ * guard_held_accounts(policy text, enabled boolean) RETURNS boolean
+ *
+ * Let nobody at all delete accounts on hold, or no longer; false if that is so
+ * already.
+ */
+Datum
+guard_held_accounts(PG_FUNCTION_ARGS)
+{
+	bool		result;
+
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("enabled must not be null")));
+	SPI_connect();
+	result = sd_set_guard(get_func_namespace(fcinfo->flinfo->fn_oid),
+						  get_text_argument(fcinfo, 0), PG_GETARG_BOOL(1));
+	SPI_finish();
+	PG_RETURN_BOOL(result);
 }
 
 /* Take the account, which must be there, and those arguments for a request */

@@ -46,6 +46,11 @@
 #undef TEXTDOMAIN
 #define TEXTDOMAIN PG_TEXTDOMAIN("scheduled_deletion")
 
+/* the triggers that guard accounts on hold, and what they execute */
+#define SD_GUARD				"guard_held_accounts"
+#define SD_TRUNCATE_GUARD		"guard_held_accounts_truncate"
+#define SD_GUARD_FUNCTION		"refuse_held_account"
+
 /* unknown, of a number of rows or a cost */
 #define SD_UNKNOWN				(-1.0)
 
@@ -287,6 +292,8 @@ typedef struct DeletePart
 {
 	PlanStep   *step;
 	List	   *links;			/* PlanLink *: their values are returned ... */
+	List	   *others;			/* ... and those of links that may lead its rows
+								 * to other accounts ... */
 	int			first_column;	/* ... from here on, then those of its keys */
 } DeletePart;
 
@@ -303,6 +310,10 @@ typedef struct DeletionPlan
 	PlanStep   *account;		/* the step that deletes the accounts */
 	PlanKey    *key;			/* theirs */
 	PlanLink   *self;			/* its own columns, compared with it */
+	List	   *hold_keys;		/* PlanKey *: by which holds were placed ... */
+	List	   *hold_links;		/* ... and PlanLink *: the same of each */
+	bool		shares_rows;	/* some row may lead to a row of a step beside
+								 * the one for which it is deleted */
 	List	   *account_tables; /* the account table and all its partitions */
 	Oid			due_type;		/* timestamptz, timestamp or date */
 	int32		due_typmod;		/* -1, or how many decimals of a second */
@@ -332,6 +343,15 @@ typedef struct MissingPrivilege
 	char	   *object;			/* as a finding names it */
 	char	   *grant;			/* the statement that grants them */
 } MissingPrivilege;
+
+/* Why an account must not be deleted: a row of deletion_hold */
+typedef struct Hold
+{
+	List	   *key_columns;	/* char *: by which it was placed */
+	char	   *account;		/* its key as portable text */
+	char	   *reason;
+	bool		is_refused;		/* some run has left the account alone */
+} Hold;
 
 /* Whom an error concerns */
 typedef enum FailureKind
@@ -396,6 +416,7 @@ extern List *sd_hidden_tables(DeletionPlan *plan, Oid role);
 /* plan.c */
 extern DeletionPlan *sd_make_plan(DeletionPolicy *policy, LOCKMODE lockmode);
 extern DeletionPlan *sd_begin_plan(DeletionPolicy *policy, LOCKMODE lockmode);
+extern void sd_find_hold_links(DeletionPlan *plan);
 extern void sd_prepare_plan(DeletionPlan *plan);
 
 /* due.c */
@@ -445,7 +466,7 @@ extern void sd_append_key_values(StringInfo buf, PlanStep *step);
 /* statement_account.c */
 extern void sd_write_account_statements(DeletionPlan *plan);
 extern void sd_append_due(DeletionPlan *plan, PlanStatement *statement);
-extern void sd_write_find(DeletionPlan *plan, PlanStatement *find);
+extern void sd_write_find(DeletionPlan *plan, bool lock, PlanStatement *find);
 extern void sd_write_set_due(DeletionPlan *plan, PlanStatement *set_due);
 extern void sd_write_marked(DeletionPlan *plan, const char *column,
 							bool is_flag, PlanStatement *marked);
@@ -468,12 +489,21 @@ extern PlanLink *sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel,
 							  List *names, PlanKey *key, Oid constraint,
 							  Oid *fk_equals);
 
+/* held.c */
+extern List *sd_load_holds(Oid schema, Oid account_table, bool only_active);
+extern List *sd_add_hold_keys(PlanStep *step, List *holds);
+extern Datum *sd_held_key(PlanKey *key, Hold *hold);
+extern Hold *sd_copy_hold(const Hold *hold);
+extern bool sd_note_refusal(Oid schema, Oid account_table, Hold *hold);
+extern void sd_move_holds(Oid schema, Oid old_table, Oid new_table);
+
 /* index.c */
 extern bool sd_is_partial(Relation index);
 
 /* key.c */
 extern List *sd_key_names(PlanKey *key);
 extern PlanKey *sd_account_key(DeletionPlan *plan, Relation account_table);
+extern PlanKey *sd_hold_key(DeletionPlan *plan, Relation account_table);
 extern PlanKey *sd_find_key(PlanStep *step, Relation rel, List *names,
 							Oid index, Oid member, Oid cast);
 extern List *sd_primary_key_columns(Relation rel);
@@ -497,6 +527,8 @@ extern Form_pg_attribute sd_column(DeletionPolicy *policy, Relation rel,
 extern bool sd_is_not_null(Oid table, const char *column);
 extern bool sd_fires(Trigger *trigger);
 extern bool sd_may_read(Oid table);
+extern bool sd_is_guard(Oid schema, Trigger *trigger);
+extern bool sd_has_guard(Oid schema, Oid table);
 extern char *sd_create_audit_table(Oid account_table, List *key_columns);
 
 /* failure.c */
@@ -506,12 +538,15 @@ extern Failure *sd_fatal_failure(ErrorData *edata);
 extern bool sd_concerns_the_call(ErrorData *edata);
 extern Failure *sd_blocked_failure(Oid constraint, Oid table);
 extern Failure *sd_kept_rows_failure(Oid table);
+extern Failure *sd_held_rows_failure(Oid table, const char *reason);
 extern Failure *sd_copy_failure(const Failure *failure);
 extern bool sd_same_failure(const Failure *a, const Failure *b);
 pg_noreturn extern void sd_throw_failure(const Failure *failure);
 
 /* report.c */
 extern Jsonb *sd_request_details(DeletionPlan *plan, Datum due);
+extern Jsonb *sd_hold_details(DeletionPlan *plan, const char *reason,
+							  TimestampTz *until);
 
 /* spi_util.c */
 extern ErrorData *sd_in_subtransaction(bool (*body) (void *), void *arg,
@@ -527,6 +562,8 @@ extern Datum sd_oid_array(List *oids);
 extern uint64 sd_execute_as_owner(Oid schema, const char *query, int expected,
 								  int nargs, Oid *argtypes, Datum *values,
 								  const char *nulls);
+extern uint64 sd_query_latest_as_owner(Oid schema, const char *query, int nargs,
+									   Oid *argtypes, Datum *values);
 
 /* names.c */
 extern char *sd_qualified_name(Oid table);
@@ -535,6 +572,7 @@ extern char *sd_table_name(Oid table);
 extern char *sd_sql_name(Oid table);
 extern char *sd_own_call(DeletionPolicy *policy, const char *function);
 extern char *sd_sql_columns(Oid table, List *names);
+extern char *sd_sql_names(List *names);
 extern char *sd_type_name(Oid type);
 extern char *sd_member_condition(Oid member);
 extern void sd_append_operator(StringInfo buf, Oid operator);

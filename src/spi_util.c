@@ -28,9 +28,15 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "scheduled_deletion.h"
+
+static uint64 execute_as_owner(Oid schema, const char *query, int expected,
+							   int nargs, Oid *argtypes, Datum *values,
+							   const char *nulls, bool read_only);
+static Oid	owner_of_tables(Oid schema);
 
 /*
  * Run body(arg) in a subtransaction, which is released if "keep" is set and
@@ -191,13 +197,60 @@ uint64
 sd_execute_as_owner(Oid schema, const char *query, int expected, int nargs,
 					Oid *argtypes, Datum *values, const char *nulls)
 {
-	Oid			table = get_relname_relid("deletion_policy", schema);
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
-	Oid			owner;
+	return execute_as_owner(schema, query, expected, nargs, argtypes, values,
+							nulls, false);
+}
+
+/*
+ * The same of a SELECT, which sees what has been committed by now, also where the
+ * transaction has an older snapshot.
+ */
+uint64
+sd_query_latest_as_owner(Oid schema, const char *query, int nargs,
+						 Oid *argtypes, Datum *values)
+{
+	uint64		nrows;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	nrows = execute_as_owner(schema, query, SPI_OK_SELECT, nargs, argtypes,
+							 values, NULL, true);
+	PopActiveSnapshot();
+	return nrows;
+}
+
+/* With the active snapshot if "read_only", else with one of its own */
+static uint64
+execute_as_owner(Oid schema, const char *query, int expected, int nargs,
+				 Oid *argtypes, Datum *values, const char *nulls,
+				 bool read_only)
+{
 	MemoryContext caller_context = CurrentMemoryContext;
 	Oid			caller;
 	int			caller_security;
 	int			code;
+
+	/* after an error, the end of the (sub)transaction restores the user */
+	GetUserIdAndSecContext(&caller, &caller_security);
+	SetUserIdAndSecContext(owner_of_tables(schema),
+						   caller_security | SECURITY_LOCAL_USERID_CHANGE);
+	code = SPI_execute_with_args(query, nargs, argtypes, values, nulls,
+								 read_only, 0);
+	SetUserIdAndSecContext(caller, caller_security);
+	MemoryContextSwitchTo(caller_context);
+
+	if (code != expected)
+		elog(ERROR, "unexpected SPI result %s: %s",
+			 SPI_result_code_string(code), query);
+	return SPI_processed;
+}
+
+/* The owner of the extension's tables */
+static Oid
+owner_of_tables(Oid schema)
+{
+	Oid			table = get_relname_relid("deletion_policy", schema);
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	Oid			owner;
 
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
@@ -206,20 +259,7 @@ sd_execute_as_owner(Oid schema, const char *query, int expected, int nargs,
 				 errhint("Run ALTER EXTENSION scheduled_deletion UPDATE, or create the extension anew.")));
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
-
-	/* after an error, the end of the (sub)transaction restores the user */
-	GetUserIdAndSecContext(&caller, &caller_security);
-	SetUserIdAndSecContext(owner,
-						   caller_security | SECURITY_LOCAL_USERID_CHANGE);
-	code = SPI_execute_with_args(query, nargs, argtypes, values, nulls,
-								 false, 0);
-	SetUserIdAndSecContext(caller, caller_security);
-	MemoryContextSwitchTo(caller_context);
-
-	if (code != expected)
-		elog(ERROR, "unexpected SPI result %s: %s",
-			 SPI_result_code_string(code), query);
-	return SPI_processed;
+	return owner;
 }
 
 /* Oids as a parameter of a query */

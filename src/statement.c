@@ -44,11 +44,13 @@
 #include "scheduled_deletion.h"
 
 static void write_link_statements(DeletionPlan *plan, PlanLink *link);
+static void write_collect(DeletionPlan *plan, PlanLink *link);
 static void append_rows(DeletionPlan *plan, PlanStatement *statement,
 						PlanLink *link);
 static void write_deletes(DeletionPlan *plan, PlanStage *stage);
 static void write_delete(DeletionPlan *plan, PlanStage *stage, List *steps,
 						 List *links);
+static List *other_links(DeletionPlan *plan, DeletePart *part);
 static List *append_delete(DeletionPlan *plan, PlanStatement *statement,
 						   DeletePart *part, bool is_named);
 static void append_union(PlanStatement *statement, List *types);
@@ -72,6 +74,8 @@ sd_write_statements(DeletionPlan *plan)
 	ListCell   *lc;
 
 	sd_write_account_statements(plan);
+	foreach(lc, plan->hold_links)
+		write_collect(plan, lfirst(lc));
 	foreach(lc, plan->steps)
 	{
 		ListCell   *cell;
@@ -129,7 +133,8 @@ sd_append_key_values(StringInfo buf, PlanStep *step)
  *				WHERE <link> [FOR UPDATE]
  *
  * "find" tells whose rows stop an account, are set to null or its default, or
- * are kept; and afterwards, whose rows a trigger has left as they were.
+ * are kept; and afterwards, whose rows a trigger has left as they were.  "collect"
+ * is also asked of the account table, for accounts that are on hold.
  */
 static void
 write_link_statements(DeletionPlan *plan, PlanLink *link)
@@ -162,18 +167,26 @@ write_link_statements(DeletionPlan *plan, PlanLink *link)
 	}
 
 	if (step->action == SD_DELETE && step->keys != NIL)
-	{
-		initStringInfo(&link->collect.query);
-		appendStringInfoString(&link->collect.query, "SELECT ");
-		sd_append_values(&link->collect, link);
-		appendStringInfoString(&link->collect.query, ", ");
-		sd_append_key_values(&link->collect.query, step);
-		appendStringInfo(&link->collect.query, " FROM %s t WHERE ", table);
-		append_link(&link->collect, link);
-		if (step->lock_rows)
-			appendStringInfoString(&link->collect.query, " FOR UPDATE");
-		sd_add_statement(plan, &link->collect);
-	}
+		write_collect(plan, link);
+}
+
+static void
+write_collect(DeletionPlan *plan, PlanLink *link)
+{
+	PlanStep   *step = link->step;
+	PlanStatement *collect = &link->collect;
+
+	initStringInfo(&collect->query);
+	appendStringInfoString(&collect->query, "SELECT ");
+	sd_append_values(collect, link);
+	appendStringInfoString(&collect->query, ", ");
+	sd_append_key_values(&collect->query, step);
+	appendStringInfo(&collect->query, " FROM %s t WHERE ",
+					 sd_qualified_name(step->table));
+	append_link(collect, link);
+	if (step->lock_rows)
+		appendStringInfoString(&collect->query, " FOR UPDATE");
+	sd_add_statement(plan, collect);
 }
 
 /* The rows of a link, but for those that are deleted by another one */
@@ -213,10 +226,10 @@ write_deletes(DeletionPlan *plan, PlanStage *stage)
  * A delete of the rows of all links of some steps, or of those links only:
  *
  *	DELETE FROM <table> t WHERE <link> [OR ...]
- *	RETURNING t.<column>, ... [, t.<key>, ...]
+ *	RETURNING t.<column>, ... [, t.<other column>, ...] [, t.<key>, ...]
  *
- * with the columns of each link, and of all keys of the step.  If there are
- * several steps:
+ * with the columns of each link, of the others that may lead a row to an account
+ * on hold, and of all keys of the step.  If there are several steps:
  *
  *	WITH d0 AS (DELETE ... RETURNING t.<column> AS c0, ...), d1 AS (...)
  *	SELECT 0, d0.c0, ..., NULL::<type>, ... FROM d0
@@ -244,6 +257,7 @@ write_delete(DeletionPlan *plan, PlanStage *stage, List *steps, List *links)
 		part->links = links != NIL ? links :
 			part->step == plan->account ? list_make1(plan->self) :
 			part->step->links;
+		part->others = other_links(plan, part);
 		part->first_column = column;
 		if (is_union)
 			appendStringInfo(&statement->query, "%sd%d AS (",
@@ -261,6 +275,34 @@ write_delete(DeletionPlan *plan, PlanStage *stage, List *steps, List *links)
 
 	stage->deletes = lappend(stage->deletes, delete);
 	sd_add_statement(plan, statement);
+}
+
+/*
+ * The other links by which rows of a part's table belong to an account: those of
+ * rows that are deleted, kept, or stop it; not those that are only set to null.
+ */
+static List *
+other_links(DeletionPlan *plan, DeletePart *part)
+{
+	List	   *others = NIL;
+	ListCell   *lc;
+
+	foreach(lc, plan->links)
+	{
+		PlanLink   *link = lfirst(lc);
+		StepAction	action = link->step->action;
+
+		if (link->step->table != part->step->table ||
+			part->step == plan->account ||
+			list_member_ptr(part->links, link) ||
+			(action != SD_DELETE && action != SD_KEEP && action != SD_BLOCK))
+			continue;
+		others = lappend(others, link);
+	}
+	foreach(lc, list_concat_copy(part->links, others))
+		plan->shares_rows = plan->shares_rows ||
+			((PlanLink *) lfirst(lc))->key->step != plan->account;
+	return others;
 }
 
 /*
@@ -282,7 +324,7 @@ append_delete(DeletionPlan *plan, PlanStatement *statement, DeletePart *part,
 	else
 		append_links(statement, part->links);
 
-	foreach(lc, part->links)
+	foreach(lc, list_concat_copy(part->links, part->others))
 	{
 		PlanLink   *link = lfirst(lc);
 

@@ -161,16 +161,17 @@ append_greater_key(DeletionPlan *plan, PlanStatement *statement, int column)
  * Find an account, which is the first parameters:
  *
  *	SELECT t.<key>, ..., t.<due>, t.<done> IS NOT NULL FROM <account table> t
- *	WHERE t.<key> = $1 [AND ...] FOR NO KEY UPDATE
+ *	WHERE t.<key> = $1 [AND ...] [FOR NO KEY UPDATE]
+ *
+ * where <key> is each column of every key of the table's that is known.
  */
 void
-sd_write_find(DeletionPlan *plan, PlanStatement *find)
+sd_write_find(DeletionPlan *plan, bool lock, PlanStatement *find)
 {
 	initStringInfo(&find->query);
 	appendStringInfoString(&find->query, "SELECT ");
-	for (int i = 0; i < plan->key->ncolumns; i++)
-		appendStringInfo(&find->query, "%s, ", plan->key->columns[i].value);
-	appendStringInfo(&find->query, "t.%s, ",
+	sd_append_key_values(&find->query, plan->account);
+	appendStringInfo(&find->query, ", t.%s, ",
 					 quote_identifier(plan->policy->due_column));
 	if (plan->policy->done_column != NULL)
 		appendStringInfo(&find->query, "t.%s IS NOT NULL",
@@ -180,7 +181,8 @@ sd_write_find(DeletionPlan *plan, PlanStatement *find)
 	appendStringInfo(&find->query, " FROM %s t WHERE ",
 					 sd_qualified_name(plan->account->table));
 	append_account(plan, find);
-	appendStringInfoString(&find->query, " FOR NO KEY UPDATE");
+	if (lock)
+		appendStringInfoString(&find->query, " FOR NO KEY UPDATE");
 }
 
 /*

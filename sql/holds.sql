@@ -1,0 +1,208 @@
+-- An account on hold is not deleted, nor are rows that others share with it: by no
+-- policy, and with the guard by nobody else.
+\getenv srcdir PG_ABS_SRCDIR
+\set fixture :srcdir '/test/fixture.sql'
+\set ECHO none
+\i :fixture
+\set ECHO all
+CREATE FUNCTION outcome(report jsonb) RETURNS text LANGUAGE sql AS $$
+    SELECT string_agg(k || ' ' || (report ->> k), ', ') FROM unnest('{users_processed,users_deleted,users_failed,users_held,users_waiting,stop_reason}'::text[]) k WHERE report ->> k <> '0' $$;
+CREATE VIEW trail AS
+SELECT coalesce(split_part(p.email, '@', 1), 'gone') AS account, action, details ->> 'reason' AS reason,
+    details ? 'held_until' AS ends, details ->> 'policy' AS policy, details ? 'run_id' AS by_run, performed_by
+FROM audit_log a LEFT JOIN profiles p ON p.id = a.user_id WHERE action <> 'hard_deleted' ORDER BY 1, 2, 3;
+SELECT count(add_account(n)) FROM unnest('{held,twice,briefly,free,patient,therapist}'::text[]) n;
+INSERT INTO clinical_notes (patient_id, therapist_id, note_text) VALUES (account('patient'), account('held'), 'shared'),
+    (account('patient'), account('therapist'), 'not held');
+SELECT hold_account(account('held')::text, 'case 2026/17');  -- the built-in policy need not be registered
+
+-- the account is left alone, and that is told; whoever shares a row fails, and says
+-- why; all others go
+SELECT hold_account(account('twice')::text, 'case 2026/18', performed_by => account('clerk')::text),
+    hold_account(account('twice')::text, 'case 2026/19'),
+    hold_account(account('briefly')::text, 'case 2026/20', until => 'infinity');
+INSERT INTO accounts_before SELECT * FROM profiles;
+SELECT outcome(process_scheduled_deletions(dry_run => true));
+SELECT count(*) FROM erasure.deletion_hold WHERE refused_at IS NOT NULL;
+CREATE TABLE run AS SELECT process_scheduled_deletions() AS report;
+SELECT outcome(report) FROM run;
+SELECT errors.* FROM run, errors(report);
+SELECT * FROM whole_accounts;
+SELECT * FROM trail;
+SELECT * FROM broken_promises;
+-- a refusal is told once for each hold
+SELECT outcome(process_scheduled_deletions());
+SELECT count(*) FROM trail WHERE action = 'deletion_refused';
+
+-- one hold of two is released: the other counts
+SELECT release_account(account('twice')::text, reason => 'case 2026/18');
+SELECT release_account(account('twice')::text, reason => 'case 2026/18');
+SELECT outcome(process_scheduled_deletions());
+SELECT release_account(account('twice')::text);
+-- a hold that expires ends by itself
+UPDATE erasure.deletion_hold SET held_until = now() WHERE reason = 'case 2026/20';
+SELECT outcome(process_scheduled_deletions());
+SELECT account, action, reason FROM trail WHERE action IN ('account_released', 'deletion_refused') ORDER BY reason, action;
+-- with the hold of whom he shares rows with, the wait of the one that failed is over
+DROP TRIGGER do_not_wait ON erasure.deletion_failure;
+SELECT outcome(process_scheduled_deletions());
+SELECT outcome(process_scheduled_deletions());
+SELECT release_account(account('held')::text);
+SELECT outcome(process_scheduled_deletions());
+SELECT account FROM whole_accounts;
+SELECT * FROM broken_promises;
+-- also of an account that is not there any more
+SELECT release_account(account('briefly')::text), release_account(account('nobody')::text);
+SELECT count(*) FROM erasure.deletion_hold;
+
+-- what cannot be held says so, and nothing is held
+SELECT hold_account(account('nobody')::text, 'case');  -- fails
+SELECT hold_account(NULL, 'case');  -- fails
+SELECT hold_account(account('nobody')::text, NULL);  -- fails
+SELECT add_account('one');
+SELECT hold_account(account('one')::text, '');  -- fails
+SELECT hold_account(account('one')::text, repeat('x', 201));  -- fails
+SELECT hold_account(account('one')::text, 'case', until => now());  -- fails
+SELECT hold_account('one', 'case');  -- fails
+SELECT hold_account(account('one')::text, 'case', policy => 'nothing');  -- fails
+SELECT count(*) FROM erasure.deletion_hold;
+
+-- an account whose deletion was not asked for can be held, and asked for while it is
+UPDATE profiles SET deletion_scheduled_at = NULL;
+SELECT hold_account(account('one')::text, 'case');
+SELECT schedule_account_deletion(account('one')::text, '0') IS NOT NULL AS scheduled;
+SELECT outcome(process_scheduled_deletions());
+-- and one that fails can: it fails no more
+CREATE TABLE invoices (user_id uuid REFERENCES profiles);
+SELECT add_account('failing');
+INSERT INTO invoices VALUES (account('failing'));
+SELECT outcome(process_scheduled_deletions());
+SELECT hold_account(account('failing')::text, 'case');
+SELECT retry_account();
+SELECT outcome(process_scheduled_deletions());
+SELECT count(*) FROM erasure.deletion_failure;
+DROP TABLE invoices;
+
+-- rows are shared by way of other rows, too: an order of somebody with the invoice of
+-- one on hold; and by a column whose key would only stop them; not by one that is set
+-- to null
+CREATE TABLE users (id int PRIMARY KEY, number numeric NOT NULL UNIQUE, deletion_scheduled_at timestamptz DEFAULT '2020-01-01');
+CREATE TABLE orders (id int PRIMARY KEY, user_id int REFERENCES users ON DELETE CASCADE);
+CREATE TABLE items (order_id int REFERENCES orders ON DELETE CASCADE, seller_id int REFERENCES users ON DELETE CASCADE);
+CREATE TABLE gifts (giver_id int REFERENCES users ON DELETE CASCADE, order_id int REFERENCES orders);
+CREATE TABLE reviews (user_id int REFERENCES users ON DELETE CASCADE, editor_id int REFERENCES users ON DELETE SET NULL);
+CREATE TABLE posts (id int PRIMARY KEY, user_id int REFERENCES users ON DELETE CASCADE, parent int REFERENCES posts ON DELETE CASCADE);
+SET client_min_messages = warning;
+CREATE TABLE erased (user_id text, action text, details jsonb, created_at timestamptz);
+SELECT add_deletion_policy('users', 'users', audit_columns => '{"performed_by": null}', audit_table => 'erased');
+SELECT add_deletion_policy('by number', 'users', key_columns => '{number}', audit_columns => '{"performed_by": null}', audit_table => 'erased', enabled => false);
+RESET client_min_messages;
+CREATE FUNCTION ids(report jsonb) RETURNS TABLE (users_deleted text, users_held text, failed text, error text) LANGUAGE sql AS $$
+    SELECT report ->> 'users_deleted', report ->> 'users_held', e ->> 'user_id', e ->> 'error'
+    FROM (SELECT) one LEFT JOIN jsonb_array_elements(report -> 'errors') e ON true $$;
+INSERT INTO users SELECT n, n * 1.5 FROM generate_series(1, 8) n;
+INSERT INTO orders VALUES (10, 1), (20, 2);
+INSERT INTO items VALUES (20, 1), (10, 3);
+INSERT INTO gifts VALUES (4, 10);
+INSERT INTO reviews VALUES (5, 1);
+INSERT INTO posts VALUES (1, 6, NULL), (2, 7, 1), (3, 1, 2), (4, 8, NULL);
+SELECT hold_account('1', 'case 1', policy => 'users');
+SELECT * FROM ids(process_scheduled_deletions('users')) ORDER BY failed;
+SELECT (SELECT array_agg(id ORDER BY id) FROM users) AS users, (SELECT array_agg(id ORDER BY id) FROM posts) AS posts;
+SELECT release_account('1', policy => 'users');
+SELECT * FROM ids(process_scheduled_deletions('users')) ORDER BY failed;
+
+-- a hold counts for every policy on the table, by whatever key it is placed, or ends
+DELETE FROM users;
+INSERT INTO users VALUES (11, 1.50), (12, 2.50);
+SELECT hold_account('1.5', 'case 2', policy => 'by number');
+SELECT key_columns, account FROM erasure.deletion_hold WHERE reason = 'case 2';
+UPDATE users SET number = number * 2;
+SELECT * FROM ids(process_scheduled_deletions('users'));
+SELECT alter_deletion_policy('by number', enabled => true);
+SELECT * FROM ids(process_scheduled_deletions('by number'));
+SELECT release_account('1.5', policy => 'by number'), release_account('3', policy => 'by number');
+-- without a primary key, it is that of the policy, and counts however it is written
+ALTER TABLE users DROP CONSTRAINT users_pkey CASCADE;
+ALTER TABLE users ADD UNIQUE (id);
+SELECT hold_account('3.0000', 'case 2', policy => 'by number');
+SELECT key_columns, account FROM erasure.deletion_hold WHERE reason = 'case 2';
+SELECT * FROM ids(process_scheduled_deletions('users'));
+-- a policy that is removed leaves its holds, and a table that is made anew keeps them
+SELECT remove_deletion_policy('by number');
+ALTER TABLE users RENAME TO old_users;
+CREATE TABLE users (LIKE old_users INCLUDING ALL);
+INSERT INTO users TABLE old_users;
+DROP TABLE old_users;
+SELECT alter_deletion_policy('users', account_table => 'users');
+SELECT * FROM ids(process_scheduled_deletions('users'));
+-- one that cannot be read any more stops the run, and no account is blamed
+ALTER TABLE users RENAME number TO no;
+SELECT process_scheduled_deletions('users');  -- fails
+SELECT code, message FROM check_deletion_policy('users') WHERE severity = 'error';
+ALTER TABLE users RENAME no TO number;
+ALTER TABLE users ALTER number TYPE date USING '2020-01-01';
+SELECT process_scheduled_deletions('users');  -- fails
+SELECT count(*) FROM erasure.deletion_failure WHERE policy = 'users';
+DELETE FROM erasure.deletion_hold WHERE reason = 'case 2';
+SELECT * FROM ids(process_scheduled_deletions('users'));
+
+-- keys of several columns, and whose text depends on settings
+CREATE TABLE members (day date, name text, deletion_scheduled_at timestamptz DEFAULT '2020-01-01', PRIMARY KEY (day, name));
+SET client_min_messages = warning;
+SELECT add_deletion_policy('members', 'members', audit_columns => '{"performed_by": null}', audit_table => 'erased');
+RESET client_min_messages;
+INSERT INTO members VALUES ('2020-02-01', 'a'), ('2020-01-02', 'a'), ('2020-02-01', 'it''s, "b"');
+SET datestyle = 'SQL, DMY';
+SELECT hold_account('(01/02/2020,a)', 'case 3', policy => 'members');
+SELECT hold_account('(01/02/2020,"it''s, ""b""")', 'case 3', policy => 'members');
+SET datestyle = 'SQL, MDY';
+SELECT * FROM ids(process_scheduled_deletions('members'));
+RESET datestyle;
+SELECT account FROM erasure.deletion_hold;
+SELECT release_account('(2020-02-01,a)', policy => 'members', reason => 'case 3');
+
+-- the guard: nobody else deletes an account on hold either, nor gives it another key
+DELETE FROM profiles;
+DELETE FROM erasure.deletion_hold;
+SELECT count(add_account(n)) FROM unnest('{held,free}'::text[]) n;
+SELECT hold_account(account('held')::text, 'case 4', policy => 'built-in');
+SELECT guard_held_accounts('built-in'), guard_held_accounts('built-in');
+SELECT tgname FROM pg_trigger WHERE tgrelid = 'profiles'::regclass AND NOT tgisinternal ORDER BY 1;
+DELETE FROM profiles WHERE id = account('held');  -- fails
+DELETE FROM profiles;  -- fails
+INSERT INTO profiles (id, email) VALUES (account('bare'), 'bare');
+SELECT hold_account(account('bare')::text, 'case 5', policy => 'built-in');
+UPDATE profiles SET id = gen_random_uuid() WHERE id = account('bare');  -- fails
+UPDATE profiles SET id = id, deleted_at = NULL;
+TRUNCATE profiles CASCADE;  -- fails
+DELETE FROM profiles WHERE id = account('free') RETURNING email;
+SELECT add_account('free');
+SELECT outcome(process_scheduled_deletions('built-in'));
+-- it costs no account its blocker query, and no check a warning
+CREATE TABLE invoices (user_id uuid REFERENCES profiles);
+CREATE ROLE regress_sd_holder;
+SELECT count(*) FROM check_deletion_policy('built-in', 'regress_sd_holder') WHERE message LIKE '%guard%';
+DROP ROLE regress_sd_holder;
+DROP TABLE invoices;
+SELECT release_account(id::text, policy => 'built-in') FROM profiles;
+DELETE FROM profiles;
+SELECT guard_held_accounts('built-in', false), guard_held_accounts('built-in', false);
+-- it guards partitions, and goes with the extension
+CREATE TABLE people (id int PRIMARY KEY, deletion_scheduled_at timestamptz) PARTITION BY LIST (id);
+CREATE TABLE people_1 PARTITION OF people FOR VALUES IN (1, 3);
+SET client_min_messages = warning;
+SELECT add_deletion_policy('people', 'people', audit_columns => '{"performed_by": null}', audit_table => 'erased');
+RESET client_min_messages;
+SELECT guard_held_accounts('people');
+CREATE TABLE people_2 PARTITION OF people FOR VALUES IN (2);
+INSERT INTO people VALUES (1), (2);
+SELECT hold_account('1', 'case', policy => 'people'), hold_account('2', 'case', policy => 'people');
+DELETE FROM people_1;  -- fails
+DELETE FROM people_2;  -- fails
+UPDATE people SET id = 3 WHERE id = 1;  -- fails
+SET client_min_messages = warning;
+DROP EXTENSION scheduled_deletion;
+RESET client_min_messages;
+DELETE FROM people;
+:clean_up

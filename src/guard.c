@@ -1,0 +1,233 @@
+/*-------------------------------------------------------------------------
+ *
+ * guard.c
+ *	  The guard: a trigger on an account table by which nobody at all deletes an
+ *	  account that is on hold.
+ *
+ * It fires after the statement has deleted its rows: by then they are locked, so
+ * that a hold is seen, or its caller waits; and no other trigger can change what
+ * was decided.  The holds are read once for all rows of a statement.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/guard.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "commands/trigger.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "account.h"
+#include "run.h"
+
+/* What is known of a statement's table; lives as long as the statement */
+typedef struct Guard
+{
+	Oid			schema;			/* of the extension */
+	PlanStep	step;			/* the account table, as far as its keys */
+	List	   *keys;			/* PlanKey *: by which holds were placed */
+	RowSet	   *holds;			/* NULL if there are none */
+} Guard;
+
+PG_FUNCTION_INFO_V1(refuse_held_account);
+
+static void create_trigger(Oid schema, Oid table, const char *name,
+						   const char *events, const char *level);
+static void run_command(const char *command);
+static Guard *make_guard(Oid schema, Oid account_table);
+static void check_row(Guard *guard, TriggerData *trigger);
+static bool get_key(PlanKey *key, TupleTableSlot *slot, Datum *values);
+static bool is_same_key(PlanKey *key, TupleTableSlot *slot, Datum *values);
+pg_noreturn static void throw_held(Guard *guard, PlanKey *key, Datum *values,
+								   Hold *hold);
+
+/*
+ * Install the guard on the account table of a policy, or take it away; false if it
+ * is so already.  It goes with the extension.
+ */
+bool
+sd_set_guard(Oid schema, const char *policy_name, bool enabled)
+{
+	DeletionPolicy *policy = sd_only_policy(schema, policy_name);
+	DeletionPlan *plan = sd_begin_plan(policy, AccessShareLock);
+	Oid			table = plan->account->table;
+	Relation	rel;
+
+	if (sd_has_guard(schema, table) == enabled)
+		return false;
+	if (!enabled)
+	{
+		run_command(psprintf("DROP TRIGGER %s ON %s", SD_GUARD,
+							 sd_qualified_name(table)));
+		run_command(psprintf("DROP TRIGGER IF EXISTS %s ON %s",
+							 SD_TRUNCATE_GUARD, sd_qualified_name(table)));
+		return true;
+	}
+	rel = table_open(table, NoLock);
+	create_trigger(schema, table, SD_GUARD,
+				   psprintf("AFTER DELETE OR UPDATE OF %s",
+							sd_sql_names(sd_key_names(sd_hold_key(plan, rel)))),
+				   "ROW");
+	create_trigger(schema, table, SD_TRUNCATE_GUARD, "BEFORE TRUNCATE",
+				   "STATEMENT");
+	table_close(rel, NoLock);
+	return true;
+}
+
+static void
+create_trigger(Oid schema, Oid table, const char *name, const char *events,
+			   const char *level)
+{
+	const char *table_name = sd_qualified_name(table);
+
+	run_command(psprintf("CREATE TRIGGER %s %s ON %s FOR EACH %s EXECUTE FUNCTION %s.%s()",
+						 name, events, table_name, level,
+						 quote_identifier(get_namespace_name(schema)),
+						 SD_GUARD_FUNCTION));
+	run_command(psprintf("ALTER TRIGGER %s ON %s DEPENDS ON EXTENSION scheduled_deletion",
+						 name, table_name));
+}
+
+static void
+run_command(const char *command)
+{
+	(void) sd_query(command, SPI_OK_UTILITY, 0, NULL, NULL);
+}
+
+/*
+ * refuse_held_account() RETURNS trigger
+ *
+ * Throw an error if an account that is on hold was deleted, or has another key now;
+ * or if there is one in a table that is to be emptied.
+ */
+Datum
+refuse_held_account(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	Guard	   *guard = fcinfo->flinfo->fn_extra;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by trigger manager",
+						SD_GUARD_FUNCTION)));
+
+	if (guard == NULL)
+	{
+		MemoryContext caller_context = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+
+		SPI_connect();
+		MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+		guard = make_guard(get_func_namespace(fcinfo->flinfo->fn_oid),
+						   sd_root_of(RelationGetRelid(trigger->tg_relation)));
+		SPI_finish();
+		MemoryContextSwitchTo(caller_context);
+		fcinfo->flinfo->fn_extra = guard;
+	}
+	if (guard->holds == NULL)
+		return PointerGetDatum(NULL);
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_RESTRICT_VIOLATION),
+				 errmsg("accounts of table \"%s\" are on hold",
+						guard->step.table_name),
+				 errhint("Table deletion_hold lists them.")));
+	check_row(guard, trigger);
+	return PointerGetDatum(NULL);
+}
+
+/* Read the holds on accounts of a table, in the current memory context */
+static Guard *
+make_guard(Oid schema, Oid account_table)
+{
+	Guard	   *guard = palloc0(sizeof(Guard));
+	List	   *holds = sd_load_holds(schema, account_table, true);
+
+	guard->schema = schema;
+	guard->step.table = account_table;
+	guard->step.table_name = sd_table_name(account_table);
+	if (holds == NIL)
+		return guard;
+	guard->keys = sd_add_hold_keys(&guard->step, holds);
+	guard->holds = sd_held_rows(&guard->step, guard->keys, holds);
+	return guard;
+}
+
+/* Refuse what was done to a row if it is an account on hold */
+static void
+check_row(Guard *guard, TriggerData *trigger)
+{
+	ListCell   *lc;
+
+	foreach(lc, guard->keys)
+	{
+		PlanKey    *key = lfirst(lc);
+		FmgrInfo	compare[INDEX_MAX_KEYS];
+		Datum		values[INDEX_MAX_KEYS];
+		Row		   *row;
+
+		if (!get_key(key, trigger->tg_trigslot, values))
+			continue;
+		for (int i = 0; i < key->ncolumns; i++)
+			compare[i] = key->columns[i].compare;
+		row = sd_find_row(guard->holds, key, compare, values);
+		if (row == NULL ||
+			(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) &&
+			 is_same_key(key, trigger->tg_newslot, values)))
+			continue;
+		throw_held(guard, key, values, row->account->hold);
+	}
+}
+
+/* The key of a row of the table or one of its partitions; false if it is null */
+static bool
+get_key(PlanKey *key, TupleTableSlot *slot, Datum *values)
+{
+	for (int i = 0; i < key->ncolumns; i++)
+	{
+		AttrNumber	attnum = get_attnum(slot->tts_tableOid, key->columns[i].name);
+		bool		is_null;
+
+		values[i] = slot_getattr(slot, attnum, &is_null);
+		if (is_null)
+			return false;
+	}
+	return true;
+}
+
+static bool
+is_same_key(PlanKey *key, TupleTableSlot *slot, Datum *values)
+{
+	Datum		new_values[INDEX_MAX_KEYS];
+
+	if (!get_key(key, slot, new_values))
+		return false;
+	for (int i = 0; i < key->ncolumns; i++)
+	{
+		if (DatumGetInt32(FunctionCall2Coll(&key->columns[i].compare,
+											key->columns[i].collation,
+											values[i], new_values[i])) != 0)
+			return false;
+	}
+	return true;
+}
+
+static void
+throw_held(Guard *guard, PlanKey *key, Datum *values, Hold *hold)
+{
+	char	   *account = sd_key_text(key, values);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_RESTRICT_VIOLATION),
+			 errmsg("account \"%s\" of table \"%s\" is on hold", account,
+					guard->step.table_name),
+			 errdetail("The reason is %s.", quote_literal_cstr(hold->reason)),
+			 errhint("SELECT %s.release_account(%s); ends the hold.",
+					 quote_identifier(get_namespace_name(guard->schema)),
+					 quote_literal_cstr(account))));
+}

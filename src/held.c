@@ -1,0 +1,267 @@
+/*-------------------------------------------------------------------------
+ *
+ * held.c
+ *	  Which accounts are on hold: what table deletion_hold says, as keys of the
+ *	  account table.
+ *
+ * The table is read and written as its owner.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/held.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "run.h"
+
+static bool have_columns(Oid table, List *names);
+static Row *make_held_row(PlanStep *step, PlanKey *key, Hold *hold);
+pg_noreturn static void throw_unreadable(PlanStep *step, Hold *hold,
+										 const char *detail);
+
+/*
+ * The holds on accounts of a table: Hold *.  If "only_active", those that have not
+ * expired, one for each account and the columns by which it is named; of several
+ * the one that a run has met before, or else the oldest.  As of now, whatever
+ * snapshot the transaction has.
+ */
+List *
+sd_load_holds(Oid schema, Oid account_table, bool only_active)
+{
+	Oid			argtypes[] = {OIDOID, BOOLOID, TIMESTAMPTZOID};
+	Datum		values[] = {ObjectIdGetDatum(account_table),
+		BoolGetDatum(only_active),
+	TimestampTzGetDatum(GetCurrentTimestamp())};
+	List	   *holds = NIL;
+	SPITupleTable *rows;
+	uint64		n;
+
+	n = sd_query_latest_as_owner(schema,
+								 psprintf("SELECT %s key_columns, account, reason, refused_at IS NOT NULL"
+										  " FROM %s WHERE account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1"
+										  " AND (NOT $2 OR held_until IS NULL OR held_until OPERATOR(pg_catalog.>) $3)"
+										  " ORDER BY key_columns, account, refused_at, held_at, reason",
+										  only_active ? "DISTINCT ON (key_columns, account)" : "",
+										  sd_own_table(schema, "deletion_hold")),
+								 lengthof(argtypes), argtypes, values);
+	rows = SPI_tuptable;
+	for (uint64 i = 0; i < n; i++)
+	{
+		Hold	   *hold = palloc(sizeof(Hold));
+		HeapTuple	tuple = rows->vals[i];
+		bool		is_null;
+		Datum		names = SPI_getbinval(tuple, rows->tupdesc, 1, &is_null);
+
+		hold->key_columns = sd_names_of_array(DatumGetArrayTypeP(names));
+		hold->account = SPI_getvalue(tuple, rows->tupdesc, 2);
+		hold->reason = SPI_getvalue(tuple, rows->tupdesc, 3);
+		hold->is_refused = DatumGetBool(SPI_getbinval(tuple, rows->tupdesc, 4,
+													  &is_null));
+		holds = lappend(holds, hold);
+	}
+	SPI_freetuptable(rows);
+	return holds;
+}
+
+/*
+ * Let a step of the account table have the keys by which those holds were placed;
+ * returns them: PlanKey *.  Throws an error if a hold is on something that is no
+ * key any more: then nobody knows whom it is about.
+ */
+List *
+sd_add_hold_keys(PlanStep *step, List *holds)
+{
+	Relation	rel = table_open(step->table, NoLock);
+	int			nestlevel = sd_begin_portable_text();
+	List	   *keys = NIL;
+	ListCell   *lc;
+
+	foreach(lc, holds)
+	{
+		Hold	   *hold = lfirst(lc);
+		PlanKey    *key;
+
+		if (!have_columns(step->table, hold->key_columns))
+			throw_unreadable(step, hold, "A column of the key by which it was placed does not exist any more.");
+		key = sd_find_key(step, rel, hold->key_columns, InvalidOid, InvalidOid,
+						  InvalidOid);
+		(void) sd_held_key(key, hold);
+		keys = list_append_unique_ptr(keys, key);
+	}
+	AtEOXact_GUC(true, nestlevel);
+	table_close(rel, NoLock);
+	return keys;
+}
+
+static bool
+have_columns(Oid table, List *names)
+{
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		if (get_attnum(table, lfirst(lc)) == InvalidAttrNumber)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * The accounts that are on hold, by the keys of the step that sd_add_hold_keys()
+ * has returned; of each, only the key by which the hold was placed is known.
+ */
+RowSet *
+sd_held_rows(PlanStep *step, List *keys, List *holds)
+{
+	RowSet	   *set = sd_make_rows(step);
+	int			nestlevel = sd_begin_portable_text();
+	ListCell   *lc;
+
+	foreach(lc, holds)
+	{
+		Hold	   *hold = lfirst(lc);
+		PlanKey    *key = NULL;
+		ListCell   *cell;
+
+		foreach(cell, keys)
+		{
+			if (sd_same_names(sd_key_names(lfirst(cell)), hold->key_columns))
+				key = lfirst(cell);
+		}
+		if (key == NULL)
+			throw_unreadable(step, hold, "It was placed by another key while the run went on.");
+		sd_add_row(set, make_held_row(step, key, hold));
+	}
+	AtEOXact_GUC(true, nestlevel);
+	return set;
+}
+
+static Row *
+make_held_row(PlanStep *step, PlanKey *key, Hold *hold)
+{
+	Account    *account = palloc0(sizeof(Account));
+	Row		   *row = sd_make_row(step, account);
+
+	account->hold = hold;
+	memset(row->nulls, true, sizeof(bool) * step->nvalues);
+	memset(row->nulls + key->first_value, false, sizeof(bool) * key->ncolumns);
+	memcpy(row->values + key->first_value, sd_held_key(key, hold),
+		   sizeof(Datum) * key->ncolumns);
+	return row;
+}
+
+/*
+ * The key that a hold is about; text is portable.  Throws an error that is nobody's
+ * if it cannot be read: what the type's input function says would quote the key, and
+ * be blamed on the account that is tried.
+ */
+Datum *
+sd_held_key(PlanKey *key, Hold *hold)
+{
+	MemoryContext caller_context = CurrentMemoryContext;
+	Datum	   *values = NULL;
+
+	PG_TRY();
+	{
+		values = sd_key_from_text(key, hold->account);
+	}
+	PG_CATCH();
+	{
+		if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_DATA_EXCEPTION)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(caller_context);
+		FlushErrorState();
+		throw_unreadable(key->step, hold, "The key by which it was placed has another type now.");
+	}
+	PG_END_TRY();
+	return values;
+}
+
+static void
+throw_unreadable(PlanStep *step, Hold *hold, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("a hold on an account of table \"%s\" cannot be read",
+					step->table_name),
+			 errdetail("%s", detail),
+			 errhint("Place it anew by the key that the account has now, and delete the row with reason %s from table deletion_hold, as its owner.",
+					 quote_literal_cstr(hold->reason))));
+}
+
+/* A copy in the current memory context */
+Hold *
+sd_copy_hold(const Hold *hold)
+{
+	Hold	   *copy = palloc(sizeof(Hold));
+	ListCell   *lc;
+
+	*copy = *hold;
+	copy->key_columns = NIL;
+	foreach(lc, hold->key_columns)
+		copy->key_columns = lappend(copy->key_columns, pstrdup(lfirst(lc)));
+	copy->account = pstrdup(hold->account);
+	copy->reason = pstrdup(hold->reason);
+	return copy;
+}
+
+/*
+ * Note that a run has left an account alone because of a hold; false if that was
+ * noted before, or is being noted, or changed, by somebody else.
+ */
+bool
+sd_note_refusal(Oid schema, Oid account_table, Hold *hold)
+{
+	Oid			argtypes[] = {OIDOID, NAMEARRAYOID, TEXTOID, TEXTOID,
+	TIMESTAMPTZOID};
+	Datum		values[] = {ObjectIdGetDatum(account_table),
+		sd_name_array(hold->key_columns), CStringGetTextDatum(hold->account),
+		CStringGetTextDatum(hold->reason),
+	TimestampTzGetDatum(GetCurrentTimestamp())};
+	char	   *table = sd_own_table(schema, "deletion_hold");
+
+	return sd_execute_as_owner(schema,
+							   psprintf("UPDATE %s h SET refused_at = $5"
+										" FROM (SELECT ctid FROM %s"
+										" WHERE account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1"
+										" AND key_columns OPERATOR(pg_catalog.=) $2"
+										" AND account OPERATOR(pg_catalog.=) $3"
+										" AND reason OPERATOR(pg_catalog.=) $4"
+										" AND refused_at IS NULL FOR UPDATE SKIP LOCKED) u"
+										" WHERE h.ctid OPERATOR(pg_catalog.=) u.ctid",
+										table, table),
+							   SPI_OK_UPDATE, lengthof(argtypes), argtypes,
+							   values, NULL) > 0;
+}
+
+/*
+ * Let the holds on a table that was dropped be on the one that a policy has in its
+ * place now: its accounts are the same, under another OID.
+ */
+void
+sd_move_holds(Oid schema, Oid old_table, Oid new_table)
+{
+	Oid			argtypes[] = {OIDOID, OIDOID, TEXTOID};
+	Datum		values[] = {ObjectIdGetDatum(old_table),
+	ObjectIdGetDatum(new_table), 0};
+
+	if (get_rel_name(old_table) != NULL)
+		return;
+	values[2] = CStringGetTextDatum(sd_qualified_name(new_table));
+	(void) sd_execute_as_owner(schema,
+							   psprintf("UPDATE %s SET account_table = $2, account_table_name = $3"
+										" WHERE account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1",
+										sd_own_table(schema, "deletion_hold")),
+							   SPI_OK_UPDATE, lengthof(argtypes), argtypes,
+							   values, NULL);
+}

@@ -1,0 +1,200 @@
+/*-------------------------------------------------------------------------
+ *
+ * hold.c
+ *	  Holds: reasons for which an account must not be deleted, placed and
+ *	  released, each with an audit row in the same transaction.
+ *
+ * Whoever places a hold has the account locked: so he is seen by a run that claims
+ * it later, and comes too late for one that has claimed it.  A hold counts for
+ * every policy on the account table, so it is by the primary key of that table,
+ * where there is one.
+ *
+ * The table is read and written as its owner; accounts and audit rows with the
+ * caller's rights.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/hold.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+#include "account.h"
+#include "run.h"
+
+/* characters of a reason: it refers to a case, and does not tell it */
+#define MAX_REASON	200
+
+/* Is that hold about that account? */
+typedef struct Question
+{
+	Hold	   *hold;
+	FoundAccount *account;
+	PlanKey    *key;
+} Question;
+
+static void check_reason(const char *reason);
+static bool is_about(Hold *hold, FoundAccount *account, bool is_there);
+static bool is_equal_key(void *arg);
+static bool delete_hold(Oid schema, Oid account_table, Hold *hold);
+
+/*
+ * Place a hold on an account, until that time if it is given; or let the one that
+ * has the same reason end then.
+ */
+void
+sd_hold(Oid schema, Request *request, const char *reason, TimestampTz *until)
+{
+	FoundAccount account = {0};
+	Oid			argtypes[] = {OIDOID, TEXTOID, NAMEARRAYOID, TEXTOID, TEXTOID,
+	TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[lengthof(argtypes)] = {0};
+	char		nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	int			nestlevel;
+
+	check_reason(reason);
+	if (until != NULL && *until <= GetCurrentTimestamp())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("until must be in the future"),
+				 errhint("To end a hold, call release_account().")));
+	sd_find_account(schema, request, &account);
+
+	values[0] = ObjectIdGetDatum(account.plan->account->table);
+	values[1] = CStringGetTextDatum(sd_qualified_name(account.plan->account->table));
+	values[2] = sd_name_array(sd_key_names(account.hold_key));
+	nestlevel = sd_begin_portable_text();
+	values[3] = CStringGetTextDatum(sd_key_text(account.hold_key,
+												&account.key[account.hold_key->first_value]));
+	AtEOXact_GUC(true, nestlevel);
+	values[4] = CStringGetTextDatum(reason);
+	values[5] = TimestampTzGetDatum(GetCurrentTimestamp());
+	if (until != NULL)
+		values[6] = TimestampTzGetDatum(*until);
+	else
+		nulls[6] = 'n';
+	(void) sd_execute_as_owner(schema,
+							   psprintf("INSERT INTO %s (account_table, account_table_name,"
+										" key_columns, account, reason, held_at, held_until)"
+										" VALUES ($1, $2, $3, $4, $5, $6, $7)"
+										" ON CONFLICT (account_table, key_columns, account, reason)"
+										" DO UPDATE SET held_at = excluded.held_at,"
+										" held_until = excluded.held_until, refused_at = NULL",
+										sd_own_table(schema, "deletion_hold")),
+							   SPI_OK_INSERT, lengthof(argtypes), argtypes,
+							   values, nulls);
+	sd_write_audit_row(account.plan, account.key, "account_held",
+					   sd_hold_details(account.plan, reason, until),
+					   account.performed_by);
+}
+
+/*
+ * Release the holds on an account with that reason, or all of them if it is NULL;
+ * false if there is none.  The account need not be there any more.  Accounts
+ * that failed because of a hold need not wait any longer.
+ */
+bool
+sd_release(Oid schema, Request *request, const char *reason)
+{
+	FoundAccount account = {0};
+	bool		is_there = sd_look_up_account(schema, request, &account);
+	Oid			account_table;
+	int			nreleased = 0;
+	ListCell   *lc;
+
+	account_table = account.plan->account->table;
+	foreach(lc, sd_load_holds(schema, account_table, false))
+	{
+		Hold	   *hold = lfirst(lc);
+
+		if ((reason != NULL && strcmp(reason, hold->reason) != 0) ||
+			!is_about(hold, &account, is_there) ||
+			!delete_hold(schema, account_table, hold))
+			continue;
+		nreleased++;
+		sd_write_audit_row(account.plan, account.key, "account_released",
+						   sd_hold_details(account.plan, hold->reason, NULL),
+						   account.performed_by);
+	}
+	if (nreleased > 0)
+		sd_retry_held(schema, account_table);
+	return nreleased > 0;
+}
+
+static void
+check_reason(const char *reason)
+{
+	int			length = pg_mbstrlen(reason);
+
+	if (length == 0 || length > MAX_REASON)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("reason must have between 1 and %d characters",
+						MAX_REASON),
+				 errhint("Refer to a case, as in 'case 2026/17', and name no person.")));
+}
+
+/*
+ * Is a hold about that account, as far as is known?  One that cannot be read as a
+ * key any more is not, nor is one by other columns than those that it is named by,
+ * if it is not there.
+ */
+static bool
+is_about(Hold *hold, FoundAccount *account, bool is_there)
+{
+	PlanKey    *key = is_there ? account->hold_key : account->plan->key;
+	Question	question = {hold, account, key};
+	bool		is_equal;
+
+	return sd_same_names(sd_key_names(key), hold->key_columns) &&
+		sd_in_subtransaction(is_equal_key, &question, true, &is_equal) == NULL &&
+		is_equal;
+}
+
+static bool
+is_equal_key(void *arg)
+{
+	Question   *question = arg;
+	PlanKey    *key = question->key;
+	int			nestlevel = sd_begin_portable_text();
+	Datum	   *values = sd_held_key(key, question->hold);
+	bool		result = true;
+
+	AtEOXact_GUC(true, nestlevel);
+
+	for (int i = 0; i < key->ncolumns; i++)
+		result = result &&
+			DatumGetInt32(FunctionCall2Coll(&key->columns[i].compare,
+											key->columns[i].collation, values[i],
+											question->account->key[key->first_value + i])) == 0;
+	return result;
+}
+
+/* Delete a hold; false if somebody else has done it */
+static bool
+delete_hold(Oid schema, Oid account_table, Hold *hold)
+{
+	Oid			argtypes[] = {OIDOID, NAMEARRAYOID, TEXTOID, TEXTOID};
+	Datum		values[] = {ObjectIdGetDatum(account_table),
+		sd_name_array(hold->key_columns), CStringGetTextDatum(hold->account),
+	CStringGetTextDatum(hold->reason)};
+
+	return sd_execute_as_owner(schema,
+							   psprintf("DELETE FROM %s"
+										" WHERE account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1"
+										" AND key_columns OPERATOR(pg_catalog.=) $2"
+										" AND account OPERATOR(pg_catalog.=) $3"
+										" AND reason OPERATOR(pg_catalog.=) $4",
+										sd_own_table(schema, "deletion_hold")),
+							   SPI_OK_DELETE, lengthof(argtypes), argtypes,
+							   values, NULL) > 0;
+}
+
