@@ -6,6 +6,10 @@
 -- All objects are in the schema that the installing user chose; the C code finds
 -- them there by that schema's OID, never by search_path.
 --
+-- That schema is in the search_path while this runs, after pg_catalog, and others
+-- may create there what fits better than what is meant: so a function or operator
+-- is written with its schema, unless pg_catalog has one for exactly these types.
+--
 -- Tables of the user are regclass, which follows a rename and is dumped as a
 -- name; beside each stands its name at registration, which only serves to tell
 -- which table is gone when it was dropped.  Columns are names: one that is
@@ -22,7 +26,7 @@ CREATE TABLE @extschema@.deletion_policy (
     policy text PRIMARY KEY CHECK (policy <> ''),
     account_table regclass NOT NULL,
     account_table_name text NOT NULL,
-    key_columns name[] NOT NULL CHECK (cardinality(key_columns) > 0),
+    key_columns name[] NOT NULL CHECK (pg_catalog.cardinality(key_columns) > 0),
     due_column name NOT NULL,
     grace interval NOT NULL CHECK (grace >= '0'),
     done_column name,
@@ -81,14 +85,14 @@ CREATE TABLE @extschema@.deletion_step (
     position integer NOT NULL CHECK (position > 0),
     step_table regclass NOT NULL,
     step_table_name text NOT NULL,
-    columns name[] NOT NULL CHECK (cardinality(columns) > 0),
+    columns name[] NOT NULL CHECK (pg_catalog.cardinality(columns) > 0),
     action text NOT NULL CHECK (action IN ('delete', 'set null', 'keep')),
     reason text CHECK (action <> 'keep' OR reason IS NOT NULL),
     after_account boolean NOT NULL CHECK (action = 'delete' OR NOT after_account),
     via regclass,
     via_name text,
     via_columns name[],
-    match jsonb CHECK (jsonb_typeof(match) = 'object'),
+    match jsonb CHECK (pg_catalog.jsonb_typeof(match) = 'object'),
     PRIMARY KEY (policy, position)
 );
 
@@ -520,25 +524,26 @@ DECLARE
     grantee text;
 BEGIN
     FOR object, grantee IN
-        SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure, acl.grantee::pg_catalog.regrole
+        SELECT 'FUNCTION ' OPERATOR(pg_catalog.||) p.oid::pg_catalog.regprocedure, acl.grantee::pg_catalog.regrole
         FROM pg_catalog.pg_extension e
         JOIN pg_catalog.pg_depend d ON d.refobjid = e.oid
         JOIN pg_catalog.pg_proc p ON p.oid = d.objid,
         pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) acl
         WHERE e.extname = 'scheduled_deletion' AND d.deptype = 'e'
-            AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
-            AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+            AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+            AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
             AND acl.grantee <> p.proowner
         UNION ALL
-        SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || c.oid::pg_catalog.regclass,
+        SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END
+            OPERATOR(pg_catalog.||) c.oid::pg_catalog.regclass,
             acl.grantee::pg_catalog.regrole
         FROM pg_catalog.pg_extension e
         JOIN pg_catalog.pg_depend d ON d.refobjid = e.oid
         JOIN pg_catalog.pg_class c ON c.oid = d.objid,
         pg_catalog.aclexplode(c.relacl) acl
         WHERE e.extname = 'scheduled_deletion' AND d.deptype = 'e'
-            AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
-            AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+            AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
             AND acl.grantee <> c.relowner
     LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON %s FROM %s', object,
