@@ -29,8 +29,76 @@ JOIN (SELECT oid, relowner AS owner, relacl AS acl FROM pg_class
     aclexplode(acl)
 WHERE grantee <> owner;
 
+-- nobody gains a right by them that the server does not give to all, whatever the role
+-- is called, with GRANT OPTION or not, by those of all schemas or of this one
+BEGIN;
+CREATE ROLE "regress_sd ""an'on""; $$ --";
+CREATE ROLE "REGRESS_SD_PUBLIC";
+DROP EXTENSION scheduled_deletion;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO "regress_sd ""an'on""; $$ --", PUBLIC;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO "REGRESS_SD_PUBLIC" WITH GRANT OPTION;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO "regress_sd ""an'on""; $$ --" WITH GRANT OPTION;
+ALTER DEFAULT PRIVILEGES IN SCHEMA erasure GRANT ALL ON TABLES TO "REGRESS_SD_PUBLIC" WITH GRANT OPTION;
+ALTER DEFAULT PRIVILEGES IN SCHEMA erasure GRANT ALL ON FUNCTIONS TO "REGRESS_SD_PUBLIC", PUBLIC;
+CREATE TABLE erasure.open ();
+SELECT count(DISTINCT grantee) AS let_in FROM pg_class, aclexplode(relacl) WHERE oid = 'erasure.open'::regclass AND grantee <> relowner;
+CREATE EXTENSION scheduled_deletion SCHEMA erasure;
+CREATE TEMPORARY VIEW grants AS
+SELECT c.oid::regclass::text AS object, a.* FROM pg_class c, aclexplode(coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner))) a
+WHERE relnamespace = 'erasure'::regnamespace AND relkind IN ('r', 'S') AND relname <> 'open'
+UNION ALL SELECT p.oid::regprocedure::text, a.* FROM pg_proc p, aclexplode(coalesce(proacl, acldefault('f', proowner))) a
+WHERE pronamespace = 'erasure'::regnamespace
+UNION ALL SELECT c.oid::regclass::text, a.* FROM pg_attribute t JOIN pg_class c ON c.oid = attrelid, aclexplode(attacl) a
+WHERE relnamespace = 'erasure'::regnamespace AND relname <> 'open';
+SELECT count(DISTINCT object) AS objects, count(DISTINCT grantee) AS grantees FROM grants;
+SELECT grantee::regrole = current_user::regrole AS is_owner FROM grants GROUP BY 1;
+ROLLBACK;
+
 -- what pg_dump keeps
 SELECT unnest(extconfig)::regclass AS dumped FROM pg_extension WHERE extname = 'scheduled_deletion' ORDER BY 1;
+
+-- every function has its caller's rights and settings, and none is thought to be harmless
+SELECT prosecdef, proconfig, provolatile, proparallel, prokind, proleakproof, lanname, count(*)
+FROM pg_proc JOIN pg_language l ON l.oid = prolang WHERE pronamespace = 'erasure'::regnamespace GROUP BY 1, 2, 3, 4, 5, 6, 7;
+SELECT proname FROM pg_proc WHERE pronamespace = 'erasure'::regnamespace AND proisstrict ORDER BY 1;
+
+-- the tables are ordinary ones of one owner, and nothing is attached to them but their keys
+SELECT relname, relkind, relpersistence, relrowsecurity, relhasrules, relhassubclass, reloptions,
+    relowner = (SELECT extowner FROM pg_extension WHERE extname = 'scheduled_deletion') AS is_owner
+FROM pg_class WHERE relnamespace = 'erasure'::regnamespace AND relkind NOT IN ('i', 't') ORDER BY 1;
+SELECT tgrelid::regclass AS table_name, tgname FROM pg_trigger WHERE tgrelid IN (SELECT objid FROM object) AND NOT tgisinternal;
+SELECT adrelid::regclass AS table_name FROM pg_attrdef WHERE adrelid IN (SELECT objid FROM object);
+
+-- only a superuser installs it, and owns it then: its tables are written as their owner
+SELECT DISTINCT superuser, trusted, relocatable, schema FROM pg_available_extension_versions WHERE name = 'scheduled_deletion';
+BEGIN;
+DROP EXTENSION scheduled_deletion;
+DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO regress_sd_somebody', current_database()); END $$;
+GRANT ALL ON SCHEMA erasure TO regress_sd_somebody;
+SET LOCAL ROLE regress_sd_somebody;
+CREATE EXTENSION scheduled_deletion SCHEMA erasure;  -- fails
+ROLLBACK;
+
+-- the script calls nothing that somebody has put into the schema before: neither the
+-- installing superuser nor a constraint, which is checked with the owner's rights
+BEGIN;
+DROP EXTENSION scheduled_deletion;
+GRANT ALL ON SCHEMA erasure TO regress_sd_somebody;
+SET LOCAL ROLE regress_sd_somebody;
+SET LOCAL search_path = erasure;
+CREATE FUNCTION trap(text, regclass) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'trap called by %', current_user; RETURN $1 OPERATOR(pg_catalog.||) $2::pg_catalog.text; END $$;
+CREATE FUNCTION trap(text, regprocedure) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'trap called by %', current_user; RETURN $1 OPERATOR(pg_catalog.||) $2::pg_catalog.text; END $$;
+CREATE OPERATOR || (LEFTARG = text, RIGHTARG = regclass, FUNCTION = trap);
+CREATE OPERATOR || (LEFTARG = text, RIGHTARG = regprocedure, FUNCTION = trap);
+CREATE FUNCTION trap(oid, regclass) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'trap called by %', current_user; RETURN $1 OPERATOR(pg_catalog.=) $2::pg_catalog.oid; END $$;
+CREATE OPERATOR = (LEFTARG = oid, RIGHTARG = regclass, FUNCTION = trap);
+CREATE FUNCTION cardinality(name[]) RETURNS integer LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'trap called by %', current_user; RETURN 1; END $$;
+RESET ROLE;
+RESET search_path;
+CREATE EXTENSION scheduled_deletion SCHEMA erasure;
+SELECT conname, pg_get_constraintdef(c.oid) FROM pg_constraint c JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
+WHERE c.connamespace = 'erasure'::regnamespace AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass);
+ROLLBACK;
 
 -- the constraints of the tables
 \set VERBOSITY terse
