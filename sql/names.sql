@@ -45,6 +45,119 @@ SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted;
 ROLLBACK;
 SELECT * FROM whole_accounts;
 
+-- nor does any function of the extension call what looks like the server's own: there
+-- are operators, functions, types, catalogs and tables of the same names in front
+CREATE SCHEMA look_alike;
+GRANT USAGE ON SCHEMA look_alike TO PUBLIC;
+CREATE FUNCTION look_alike.note(what text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS
+$$ BEGIN RAISE WARNING '% called by %', what, current_user; END $$;
+DO $$
+DECLARE
+    item record;
+BEGIN
+    -- of these names, for any two types but pseudo-types
+    FOR item IN
+        SELECT o.oid, oprname, oprleft::regtype AS l, oprright::regtype AS r, oprresult::regtype AS result
+        FROM pg_operator o JOIN pg_type tl ON tl.oid = oprleft JOIN pg_type tr ON tr.oid = oprright
+        WHERE oprname IN ('=', '<>', '<', '<=', '>', '>=', '||', '~~', '~', '!~', '+', '-', '->', '->>', '@>')
+            AND oprnamespace = 'pg_catalog'::regnamespace AND tl.typtype = 'b' AND tr.typtype = 'b'
+        UNION ALL SELECT 1, '||', 'text', 'regclass', 'text'
+        UNION ALL SELECT 2, '||', 'text', 'regprocedure', 'text'
+        UNION ALL SELECT 3, '=', 'oid', 'regclass', 'boolean'
+        UNION ALL SELECT 4, '=', 'regclass', 'oid', 'boolean'
+    LOOP
+        EXECUTE format('CREATE FUNCTION look_alike.op_%s(%s, %s) RETURNS %s LANGUAGE plpgsql AS %L',
+            item.oid, item.l, item.r, item.result, format('BEGIN PERFORM look_alike.note(%L); RETURN NULL; END', 'operator ' || item.oprname));
+        EXECUTE format('CREATE OPERATOR look_alike.%s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = look_alike.op_%s)',
+            item.oprname, item.l, item.r, item.oid);
+    END LOOP;
+    -- functions that fit better than the server's where those take any type
+    FOR item IN
+        SELECT f AS name, t || suffix AS args, CASE f WHEN 'unnest' THEN 'SETOF ' || t ELSE result END AS result
+        FROM unnest('{uuid,text,name,oid,integer,bigint,jsonb,timestamptz}'::text[]) t,
+            (VALUES ('unnest', '[]', NULL), ('cardinality', '[]', 'integer'), ('array_agg', '', 'text[]'), ('count', '', 'bigint'),
+                ('max', '', 'integer'), ('to_jsonb', '', 'jsonb'), ('jsonb_typeof', '', 'text')) f (f, suffix, result)
+        UNION ALL VALUES ('now', '', 'timestamptz'), ('count', '', 'bigint'), ('gen_random_uuid', '', 'uuid')
+    LOOP
+        EXECUTE format('CREATE FUNCTION look_alike.%I(%s) RETURNS %s LANGUAGE plpgsql AS %L',
+            item.name, item.args, item.result, format('BEGIN PERFORM look_alike.note(%L); RETURN%s; END',
+                'function ' || item.name, CASE item.name WHEN 'unnest' THEN '' ELSE ' NULL' END));
+    END LOOP;
+    FOR item IN SELECT unnest('{uuid,oid,text,name,jsonb,regclass,regtype,regrole,int4,int8,bool,interval,timestamptz}'::text[]) AS name LOOP
+        EXECUTE format('CREATE DOMAIN look_alike.%I AS pg_catalog.int2', item.name);
+    END LOOP;
+    -- the catalogs and the extension's tables, empty
+    FOR item IN SELECT relname FROM pg_class WHERE relkind = 'r' AND (relnamespace = 'erasure'::regnamespace
+        OR relnamespace = 'pg_catalog'::regnamespace AND relname ~ '^pg_(class|proc|type|namespace|trigger|rewrite|index|constraint|attr|depend|operator|inherits|default_acl|statistic_ext|authid)')
+    LOOP
+        EXECUTE format('CREATE TABLE look_alike.%I (policy int2)', item.relname);
+    END LOOP;
+    CREATE VIEW look_alike.pg_roles AS SELECT look_alike.note('view pg_roles')::text AS rolname;
+END
+$$;
+CREATE TABLE look_alike.profiles (LIKE app.profiles);
+INSERT INTO look_alike.profiles SELECT * FROM app.profiles;
+CREATE TABLE look_alike.check_ins (LIKE app.check_ins);
+CREATE TABLE look_alike.audit_log (LIKE app.audit_log);
+CREATE SEQUENCE look_alike.deletion_run_id;
+SELECT account('due') AS due, account('later') AS later \gset
+INSERT INTO invoices VALUES (account('due'));
+SET client_min_messages = warning;
+BEGIN;
+DROP TRIGGER do_not_wait ON erasure.deletion_failure;
+SET LOCAL search_path = look_alike, pg_catalog, app, erasure;
+-- one that is called tells so
+SELECT pg_catalog.now() <= pg_catalog.now() AS answer, cardinality('{}'::pg_catalog.name[]);
+SELECT pg_catalog.jsonb_object_field(process_scheduled_deletions(dry_run => true), 'users_deleted') AS deleted;
+SELECT pg_catalog.jsonb_object_field(process_scheduled_deletions(), 'users_failed') AS failed;
+SELECT retry_account(:'due'), retry_account();
+SELECT alter_deletion_policy('built-in', overdue_after => '2 days', time_zone => 'Europe/Vienna');
+SELECT add_deletion_policy('second', 'app.profiles', grace => '1 day', done_column => 'deleted_at', audit_table => 'app.audit_log', audit_details => '{role}');
+SELECT add_deletion_step('second', 'app.invoices', '{user_id}', action => 'set null');
+SELECT add_deletion_step('second', 'app.clinical_notes', '{therapist_id}', match => '{"note_text": "stays"}');
+SELECT pg_catalog.count(*) FROM deletion_plan('second');
+SELECT EXISTS (SELECT FROM check_deletion_policy('second')) AS found;
+SELECT schedule_account_deletion(:'later', '0', 'built-in', performed_by => :'due') IS NOT NULL AS scheduled;
+SELECT cancel_account_deletion(:'later', 'built-in');
+SELECT pg_catalog.jsonb_object_field(process_scheduled_deletions('built-in'), 'users_failed') AS failed;
+SELECT pg_catalog.jsonb_object_field(process_scheduled_deletions('second'), 'users_deleted') AS deleted;
+SELECT remove_deletion_step('second', 'app.invoices');
+SELECT remove_deletion_policy('second');
+SELECT pg_catalog.count(*) FROM look_alike.profiles;
+ROLLBACK;
+DROP SCHEMA look_alike CASCADE;
+SET client_min_messages = notice;
+
+-- nor are temporary tables taken for the server's or the extension's, which are there
+-- before the session has called anything
+\c -
+SET search_path = app, erasure;
+SET client_min_messages = warning;
+CREATE TEMPORARY TABLE deletion_policy (LIKE erasure.deletion_policy);
+CREATE TEMPORARY TABLE deletion_step (LIKE erasure.deletion_step);
+CREATE TEMPORARY TABLE deletion_failure (LIKE erasure.deletion_failure);
+CREATE TEMPORARY SEQUENCE deletion_run_id START 1000;
+CREATE TEMPORARY TABLE pg_class (relname name);
+CREATE TEMPORARY TABLE pg_trigger (tgname name);
+CREATE TEMPORARY TABLE profiles (LIKE app.profiles);
+CREATE TEMPORARY TABLE check_ins (LIKE app.check_ins);
+CREATE TEMPORARY TABLE audit_log (LIKE app.audit_log);
+INSERT INTO profiles SELECT * FROM app.profiles;
+BEGIN;
+DELETE FROM erasure.deletion_policy;
+SELECT r -> 'users_deleted' AS deleted, r -> 'users_failed' AS failed, (r ->> 'run_id')::int < 1000 AS run_id FROM process_scheduled_deletions() r;
+SELECT count(*) FROM profiles;
+SELECT count(*) FROM app.profiles;
+SELECT policy, account_table FROM erasure.deletion_policy;
+SELECT DISTINCT policy FROM deletion_plan();
+SELECT EXISTS (SELECT FROM check_deletion_policy()) AS found;
+SELECT retry_account();
+SELECT count(*) FROM pg_temp.deletion_failure;
+ROLLBACK;
+DISCARD TEMP;
+DELETE FROM invoices WHERE user_id = account('due');
+SET client_min_messages = notice;
+
 -- a trigger finds its tables as in any other DELETE
 CREATE TABLE farewell (user_id uuid);
 CREATE FUNCTION say_farewell() RETURNS trigger LANGUAGE plpgsql AS
