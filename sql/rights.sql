@@ -187,6 +187,7 @@ SELECT current_user;
 ROLLBACK;
 DROP TRIGGER tells ON erasure.deletion_failure;
 CREATE TRIGGER tells AFTER INSERT ON erasure.deletion_failure EXECUTE FUNCTION tells('SET ROLE regress_sd_low');
+\set SHOW_CONTEXT never
 BEGIN;
 SET LOCAL ROLE regress_sd_job;
 SAVEPOINT s;

@@ -42,13 +42,19 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
 
 #include "run.h"
 
+/* how long a run waits for a lock that has waited too often, in milliseconds */
+#define IMPATIENT_LOCK_TIMEOUT	1
+
 static bool attempt_body(void *arg);
+static void check_deferred(Attempt *attempt, Oid table);
 static void check_session_is_unchanged(Run *run);
 static void lock_accounts(Attempt *attempt);
 static bool drop_blocked_accounts(Attempt *attempt);
@@ -221,14 +227,18 @@ ask_of_accounts(Run *run, PlanStatement *statement, RowHandler handler,
 void
 sd_prepare_batches(Run *run)
 {
-	PlanStatement deferrable = {0};
+	Oid			argtypes[] = {OIDARRAYOID};
+	Datum		audit_tables = sd_oid_array(find_all_inheritors(run->policy->audit_table,
+																NoLock, NULL));
+	bool		is_null;
 
-	initStringInfo(&deferrable.query);
-	appendStringInfoString(&deferrable.query,
-						   "SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable LIMIT 1");
-	sd_prepare(&deferrable);
-	run->can_defer = sd_execute(&deferrable, SPI_OK_SELECT, NULL, NULL,
-								NULL) > 0;
+	run->can_defer = sd_query_catalog("SELECT bool_or(tgrelid = ANY ($1)) FROM pg_trigger"
+									  " WHERE tgdeferrable HAVING count(*) > 0",
+									  1, argtypes, &audit_tables) > 0;
+	if (run->can_defer)
+		run->audit_can_defer = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+														  SPI_tuptable->tupdesc,
+														  1, &is_null));
 
 	/* it checks what is pending, too */
 	initStringInfo(&run->check_deferred.query);
@@ -273,8 +283,10 @@ static bool
 attempt_body(void *arg)
 {
 	Attempt    *attempt = arg;
-	ErrorData  *error;
+	Oid			audit_table = attempt->run->plan->policy->audit_table;
 
+	if (attempt->run->is_impatient)
+		sd_set_lock_timeout(IMPATIENT_LOCK_TIMEOUT);
 	lock_accounts(attempt);
 	sd_spare_held(attempt);
 	take_pending(attempt, attempt->accounts, attempt->naccounts);
@@ -287,8 +299,10 @@ attempt_body(void *arg)
 	if (!sd_execute_steps(attempt) || !sd_accounts_are_gone(attempt))
 		return false;
 
-	sd_set_doing(attempt, "writing audit rows to",
-				 attempt->run->plan->policy->audit_table);
+	/* what shows after that is the audit table's */
+	if (attempt->run->audit_can_defer)
+		check_deferred(attempt, InvalidOid);
+	sd_set_doing(attempt, "writing audit rows to", audit_table);
 	sd_write_audit_rows(attempt->run, attempt->accounts, attempt->naccounts);
 
 	if (!sd_rows_are_gone(attempt))
@@ -301,11 +315,22 @@ attempt_body(void *arg)
 				 "checking that role and session_replication_role are as they were",
 				 InvalidOid);
 	check_session_is_unchanged(attempt->run);
-	sd_set_doing(attempt, "checking deferred constraints", InvalidOid);
+	check_deferred(attempt, attempt->run->audit_can_defer ? audit_table : InvalidOid);
+	return true;
+}
+
+/* Deferred constraints must hold: of that table, if it is given, or of all */
+static void
+check_deferred(Attempt *attempt, Oid table)
+{
+	ErrorData  *error;
+
+	sd_set_doing(attempt, OidIsValid(table) ?
+				 "checking deferred constraints after writing audit rows to" :
+				 "checking deferred constraints", table);
 	error = sd_deferred_error(attempt->run);
 	if (error != NULL)
 		ReThrowError(error);
-	return true;
 }
 
 /*

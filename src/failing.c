@@ -11,7 +11,8 @@
  * each nightly run tries them all.
  *
  * What became of an account is written in the transaction of the run, under the
- * lock of the account: two runs never write of the same one.
+ * lock of the account: two runs never write of the same one.  Nobody waits for what
+ * is written, nor does the run.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -22,11 +23,12 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -36,8 +38,21 @@
 #define FIRST_WAIT		(10 * USECS_PER_MINUTE)
 #define LONGEST_WAIT	(12 * USECS_PER_HOUR)
 
-/* accounts that are tried together; most of them will fail again */
-#define FAILING_BATCH	512
+/*
+ * Accounts that are tried together; most of them will fail again.  Where constraints
+ * can be deferred, each try checks all that the run has deferred before.
+ */
+#define FAILING_BATCH		512
+#define SMALL_FAILING_BATCH	64
+
+/* accounts that have failed, of which nothing need be written yet */
+#define FEW_NOTES		65536
+
+/* how long writing may wait for a lock, in milliseconds */
+#define LOCK_TIMEOUT	100
+
+/* what they may take at least, in microseconds */
+#define LEAST_TIME		(10 * USECS_PER_SEC)
 
 /* What was read of deletion_failure, to be made accounts of */
 typedef struct Remembered
@@ -47,24 +62,15 @@ typedef struct Remembered
 	uint64		n;
 } Remembered;
 
-/* What is to be written there */
-typedef struct Notes
-{
-	Run		   *run;
-	Account   **failed;
-	int			nfailed;
-	Account   **gone;			/* or on hold, or not due any more */
-	int			ngone;
-} Notes;
-
 static void read_failing(Run *run, Remembered *remembered);
 static bool make_accounts(void *arg);
+static int	take_failing(Run *run, int *next, Account *accounts, int limit);
 static void count_waiting(Run *run);
-static void write_down(Notes *notes);
+static void note(Run *run, List **notes, Account *account);
 static bool write_body(void *arg);
-static void forget(Run *run, Account **accounts, int naccounts);
+static void forget(Run *run, List *accounts);
 static void remember(Run *run, Account **accounts, int naccounts);
-static TimestampTz next_attempt(int attempts);
+static TimestampTz next_attempt(Account *account);
 static void delete_failures(Oid schema, const char *policy, Datum accounts,
 							bool all);
 static Datum text_array(char **texts, int n);
@@ -85,7 +91,7 @@ sd_load_failing(Run *run)
 	SPI_freetuptable(remembered.rows);
 	if (error == NULL)
 		return;
-	if (sd_fatal_failure(error)->kind == SD_RUN_FAILURE)
+	if (sd_concerns_the_call(error))
 		ReThrowError(error);
 	run->nfailing = 0;
 	sd_forget_failing(run->policy->schema, run->policy->name);
@@ -119,6 +125,8 @@ make_accounts(void *arg)
 	PlanStep   *step = run->plan->account;
 	int			nkeys = run->plan->key->ncolumns;
 
+	int			nestlevel = sd_begin_portable_text();
+
 	run->failing = palloc_extended(sizeof(Account *) * Max(remembered->n, 1),
 								   MCXT_ALLOC_HUGE);
 	run->failing_rows = sd_make_rows(step);
@@ -128,9 +136,10 @@ make_accounts(void *arg)
 		Account    *account = palloc0(sizeof(Account));
 		bool		is_null;
 
+		account->remembered = SPI_getvalue(tuple, tupdesc, 1);
 		account->key = palloc0(sizeof(Datum) * step->nvalues);
 		memcpy(account->key,
-			   sd_key_from_text(run->plan->key, SPI_getvalue(tuple, tupdesc, 1)),
+			   sd_key_from_text(run->plan->key, account->remembered),
 			   sizeof(Datum) * nkeys);
 		account->nulls = palloc(sizeof(bool) * step->nvalues);
 		memset(account->nulls, true, sizeof(bool) * step->nvalues);
@@ -143,57 +152,75 @@ make_accounts(void *arg)
 		run->failing[run->nfailing++] = account;
 		sd_add_account(run->failing_rows, step, account);
 	}
+	AtEOXact_GUC(true, nestlevel);
 	return true;
 }
 
+/* Has an account that is picked failed before? */
+bool
+sd_has_failed_before(Run *run, Account *account)
+{
+	return run->nfailing > 0 &&
+		sd_find_row(run->failing_rows, run->plan->key, run->plan->self->compare,
+					account->key) != NULL;
+}
+
 /*
- * Leave out of picked accounts those that have failed before; returns how many
- * remain, at the beginning of the array.
+ * Accounts that have failed before and whose time has come, to be tried again;
+ * returns how many: no more than fit into a batch.
  */
 int
-sd_leave_out_failing(Run *run, Account *accounts, int naccounts)
+sd_copy_failing(Run *run, Account **accounts)
+{
+	int			next = 0;
+
+	*accounts = palloc(sizeof(Account) * FAILING_BATCH);
+	return take_failing(run, &next, *accounts, FAILING_BATCH);
+}
+
+/* From that one on, which moves on; returns how many */
+static int
+take_failing(Run *run, int *next, Account *accounts, int limit)
 {
 	int			n = 0;
 
-	if (run->nfailing == 0)
-		return naccounts;
-	for (int i = 0; i < naccounts; i++)
+	for (; *next < run->nfailing && n < limit; (*next)++)
 	{
-		if (sd_find_row(run->failing_rows, run->plan->key,
-						run->plan->self->compare, accounts[i].key) == NULL)
-			accounts[n++] = accounts[i];
+		if (run->failing[*next]->next_attempt_at <= run->started_at)
+			accounts[n++] = *run->failing[*next];
 	}
 	return n;
 }
 
 /*
  * Try the accounts that have failed before and whose time has come, and count
- * those that wait.
+ * those that wait.  If that takes longer than all that went before, the others are
+ * left to the next run, which begins with them.
  */
 void
 sd_try_failing(Run *run)
 {
+	TimestampTz began_at = GetCurrentTimestamp();
+	int64		time = Max(began_at - run->started_at, LEAST_TIME);
 	int			next = 0;
 
 	run->tries_failing = true;
 	run->searched = 0;
 	run->failed_in_search = 0;
-	while (next < run->nfailing && run->stop_reason == NULL)
+	while (next < run->nfailing && run->stop_reason == NULL &&
+		   GetCurrentTimestamp() - began_at < time)
 	{
 		Account    *accounts;
-		int64		limit = sd_within_limit(run, FAILING_BATCH);
-		int			n = 0;
+		int64		limit = sd_within_limit(run, run->can_defer ?
+											SMALL_FAILING_BATCH : FAILING_BATCH);
+		int			n;
 
 		if (limit == 0)
 			break;
 		MemoryContextReset(run->batch_context);
 		MemoryContextSwitchTo(run->batch_context);
 		accounts = palloc(sizeof(Account) * limit);
-		for (; next < run->nfailing && n < limit; next++)
-		{
-			if (run->failing[next]->next_attempt_at <= run->started_at)
-				accounts[n++] = *run->failing[next];
-		}
+		n = take_failing(run, &next, accounts, limit);
 		if (n > 0)
 		{
 			(void) sd_delete_batch(run, accounts, n, false);
@@ -201,16 +228,18 @@ sd_try_failing(Run *run)
 		}
 		MemoryContextSwitchTo(run->run_context);
 	}
+	if (run->stop_reason == NULL)
+		for (int i = next; i < run->nfailing; i++)
+			run->failing[i]->next_attempt_at = DT_NOEND;	/* not in this run */
 	count_waiting(run);
 }
 
-/* Count the accounts that wait, and forget those that are not due any more */
+/* Count the accounts that wait, and note which are not due any more */
 static void
 count_waiting(Run *run)
 {
 	Account   **waiting = palloc(sizeof(Account *) * Max(run->nfailing, 1));
 	int			nwaiting = 0;
-	Notes		notes = {.run = run};
 
 	for (int i = 0; i < run->nfailing; i++)
 	{
@@ -220,93 +249,123 @@ count_waiting(Run *run)
 	if (nwaiting == 0)
 		return;
 	sd_find_due(run, waiting, nwaiting);
-	notes.gone = palloc(sizeof(Account *) * nwaiting);
 	for (int i = 0; i < nwaiting; i++)
 	{
 		if (waiting[i]->found)
 			run->waiting++;
 		else
-			notes.gone[notes.ngone++] = waiting[i];
+			note(run, &run->notes.gone, waiting[i]);
 	}
-	write_down(&notes);
 }
 
 /*
- * Write down what became of the accounts of a batch: who failed is remembered, as
- * far as nobody else has locked the account by now; who was deleted, is on hold,
- * or not due any more, is forgotten.
+ * Note what became of the accounts of a batch: who failed is to be remembered; who was
+ * deleted, is on hold, or not due any more, forgotten.
  */
 void
 sd_record_failing(Run *run, Account *accounts, int naccounts)
 {
-	Notes		notes = {.run = run};
-
-	notes.failed = palloc(sizeof(Account *) * naccounts);
-	notes.gone = palloc(sizeof(Account *) * naccounts);
 	for (int i = 0; i < naccounts; i++)
 	{
 		if (accounts[i].state == SD_FAILED)
-			notes.failed[notes.nfailed++] = &accounts[i];
-		else if (accounts[i].attempts > 0 &&
-				 accounts[i].state != SD_SKIPPED)
-			notes.gone[notes.ngone++] = &accounts[i];
+			note(run, &run->notes.failed, &accounts[i]);
+		else if (accounts[i].attempts > 0 && accounts[i].state != SD_SKIPPED)
+			note(run, &run->notes.gone, &accounts[i]);
 	}
-	write_down(&notes);
+	if (list_length(run->notes.failed) >= Max(FEW_NOTES, run->failed / 2))
+		sd_write_failing(run);
+}
+
+/* Copy what is to be written of an account; many failures in a row are the same */
+static void
+note(Run *run, List **notes, Account *account)
+{
+	PlanKey    *key = run->plan->key;
+	int			nvalues = run->plan->account->nvalues;
+	MemoryContext caller_context = MemoryContextSwitchTo(run->run_context);
+	Account    *last = *notes != NIL ? llast(*notes) : NULL;
+	Account    *copy = palloc0(sizeof(Account));
+
+	copy->key = palloc0(sizeof(Datum) * nvalues);
+	copy->nulls = palloc(sizeof(bool) * nvalues);
+	memset(copy->nulls, true, sizeof(bool) * nvalues);
+	for (int i = 0; i < key->ncolumns; i++)
+	{
+		copy->key[i] = datumCopy(account->key[i], key->columns[i].typbyval,
+								 key->columns[i].typlen);
+		copy->nulls[i] = false;
+	}
+	copy->attempts = account->attempts;
+	copy->remembered = account->remembered;
+	if (account->failure != NULL)
+		copy->failure = last != NULL &&
+			sd_same_failure(last->failure, account->failure) ?
+			last->failure : sd_copy_failure(account->failure);
+	*notes = lappend(*notes, copy);
+	MemoryContextSwitchTo(caller_context);
 }
 
 /*
- * Write it, but where the snapshot is an old one, and somebody else has written
- * of the same accounts since: what they say is as good.
+ * Write down what was noted: who failed, as far as nobody else has locked the account
+ * by now.  All at once, for each time leaves a subtransaction behind.
+ *
+ * Nothing is written where that has to wait for somebody else, who has changed the
+ * rows: then it is as if the accounts had not been tried.
  */
-static void
-write_down(Notes *notes)
+void
+sd_write_failing(Run *run)
 {
 	ErrorData  *error;
 	bool		done;
 
-	if (notes->nfailed == 0 && notes->ngone == 0)
+	if (run->notes.failed == NIL && run->notes.gone == NIL)
 		return;
-	if (!IsolationUsesXactSnapshot())
-	{
-		(void) write_body(notes);
-		return;
-	}
-	error = sd_in_subtransaction(write_body, notes, true, &done);
+	error = sd_in_subtransaction(write_body, run, true, &done);
 	if (error != NULL &&
 		sd_failure_from_error(error, "", InvalidOid)->kind != SD_MOMENT_FAILURE)
 		ReThrowError(error);
+	list_free_deep(run->notes.failed);
+	list_free_deep(run->notes.gone);
+	run->notes.failed = run->notes.gone = NIL;
 }
 
 static bool
 write_body(void *arg)
 {
-	Notes	   *notes = arg;
+	Run		   *run = arg;
+	int			nfailed = list_length(run->notes.failed);
+	Account   **failed = palloc(sizeof(Account *) * Max(nfailed, 1));
 	int			n = 0;
+	ListCell   *lc;
 
-	if (notes->nfailed > 0)
-		sd_lock_again(notes->run, notes->failed, notes->nfailed);
-	for (int i = 0; i < notes->nfailed; i++)
+	sd_set_lock_timeout(LOCK_TIMEOUT);
+	foreach(lc, run->notes.failed)
+		failed[foreach_current_index(lc)] = lfirst(lc);
+	if (nfailed > 0)
+		sd_lock_again(run, failed, nfailed);
+	for (int i = 0; i < nfailed; i++)
 	{
-		if (notes->failed[i]->found)
-			notes->failed[n++] = notes->failed[i];
+		if (failed[i]->found)
+			failed[n++] = failed[i];
 	}
-	remember(notes->run, notes->failed, n);
-	forget(notes->run, notes->gone, notes->ngone);
+	remember(run, failed, n);
+	forget(run, run->notes.gone);
 	return true;
 }
 
 /* Delete what deletion_failure says of accounts */
 static void
-forget(Run *run, Account **accounts, int naccounts)
+forget(Run *run, List *accounts)
 {
-	char	  **keys = palloc(sizeof(char *) * Max(naccounts, 1));
+	char	  **keys = palloc(sizeof(char *) * Max(list_length(accounts), 1));
+	ListCell   *lc;
 
-	if (naccounts == 0)
+	if (accounts == NIL)
 		return;
-	for (int i = 0; i < naccounts; i++)
-		keys[i] = sd_key_text(run->plan->key, accounts[i]->key);
+	foreach(lc, accounts)
+		keys[foreach_current_index(lc)] = ((Account *) lfirst(lc))->remembered;
 	delete_failures(run->policy->schema, run->policy->name,
-					text_array(keys, naccounts), false);
+					text_array(keys, list_length(accounts)), false);
 }
 
 /* Write that accounts have failed, and when they are to be tried again */
@@ -316,7 +375,7 @@ remember(Run *run, Account **accounts, int naccounts)
 	Oid			schema = run->policy->schema;
 	Oid			argtypes[] = {TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID,
 		INT4ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-	TEXTARRAYOID, TEXTARRAYOID};
+	TEXTARRAYOID, TEXTARRAYOID, OIDOID, NAMEARRAYOID};
 	Datum		values[lengthof(argtypes)];
 	char	  **texts[5];
 	Datum	   *attempts = palloc(sizeof(Datum) * Max(naccounts, 1));
@@ -331,8 +390,9 @@ remember(Run *run, Account **accounts, int naccounts)
 		Failure    *failure = accounts[i]->failure;
 
 		attempts[i] = Int32GetDatum(accounts[i]->attempts + 1);
-		next_attempts[i] = TimestampTzGetDatum(next_attempt(accounts[i]->attempts));
-		texts[0][i] = sd_key_text(run->plan->key, accounts[i]->key);
+		next_attempts[i] = TimestampTzGetDatum(next_attempt(accounts[i]));
+		texts[0][i] = accounts[i]->remembered != NULL ? accounts[i]->remembered :
+			sd_key_text(run->plan->key, accounts[i]->key);
 		texts[1][i] = pstrdup(unpack_sql_state(failure->sqlstate));
 		texts[2][i] = failure->table_name;
 		texts[3][i] = failure->constraint_name;
@@ -350,10 +410,13 @@ remember(Run *run, Account **accounts, int naccounts)
 												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	for (int i = 1; i < lengthof(texts); i++)
 		values[4 + i] = text_array(texts[i], naccounts);
+	values[9] = ObjectIdGetDatum(run->policy->account_table);
+	values[10] = sd_name_array(run->policy->key_columns);
 
 	/*
 	 * INSERT INTO deletion_failure (...) SELECT ... FROM unnest(...) ON
-	 * CONFLICT (policy, account) DO UPDATE SET all but first_attempt_at
+	 * CONFLICT (policy, <hash of account>) DO UPDATE SET all but
+	 * first_attempt_at; nothing if the policy is about other accounts by now
 	 */
 	(void) sd_execute_as_owner(schema,
 							   psprintf("INSERT INTO %s (policy, account, attempts,"
@@ -364,7 +427,11 @@ remember(Run *run, Account **accounts, int naccounts)
 										" pg_catalog.unnest($5), pg_catalog.unnest($6),"
 										" pg_catalog.unnest($7), pg_catalog.unnest($8),"
 										" pg_catalog.unnest($9)) u (a, n, t, s, r, c, m)"
-										" ON CONFLICT (policy, account) DO UPDATE SET"
+										" WHERE EXISTS (SELECT FROM %s p WHERE p.policy OPERATOR(pg_catalog.=) $1"
+										" AND p.account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $10"
+										" AND p.key_columns OPERATOR(pg_catalog.=) $11)"
+										" ON CONFLICT (policy, pg_catalog.hashtextextended(account, 0))"
+										" DO UPDATE SET"
 										" attempts = excluded.attempts,"
 										" last_attempt_at = excluded.last_attempt_at,"
 										" next_attempt_at = excluded.next_attempt_at,"
@@ -372,22 +439,28 @@ remember(Run *run, Account **accounts, int naccounts)
 										" table_name = excluded.table_name,"
 										" constraint_name = excluded.constraint_name,"
 										" message = excluded.message",
-										sd_own_table(schema, "deletion_failure")),
+										sd_own_table(schema, "deletion_failure"),
+										sd_own_table(schema, "deletion_policy")),
 							   SPI_OK_INSERT, lengthof(argtypes), argtypes,
 							   values, NULL);
 }
 
 /*
- * When an account is to be tried again that failed so many times before: the
- * wait doubles, and is up to a quarter shorter, so that accounts which failed
- * together are not all tried together.
+ * When an account is to be tried again that has just failed: the wait doubles, and
+ * is up to a quarter shorter, so that accounts which failed together are not all
+ * tried together.  There is none where the error may not be the account's: when it
+ * is mended, the next run is to delete all.
  */
 static TimestampTz
-next_attempt(int attempts)
+next_attempt(Account *account)
 {
+	Failure    *failure = account->failure;
 	int64		wait = FIRST_WAIT;
 
-	while (attempts-- > 0 && wait < LONGEST_WAIT)
+	if (failure->kind == SD_SCHEMA_FAILURE || failure->kind == SD_SERVER_FAILURE ||
+		failure->while_auditing)
+		return GetCurrentTimestamp();
+	for (int i = 0; i < account->attempts && wait < LONGEST_WAIT; i++)
 		wait *= 2;
 	wait = Min(wait, LONGEST_WAIT);
 	wait -= (int64) (wait / 4 * pg_prng_double(&pg_global_prng_state));
@@ -401,18 +474,24 @@ sd_forget_failing(Oid schema, const char *policy)
 	delete_failures(schema, policy, (Datum) 0, true);
 }
 
-/* Delete the rows of these accounts, an array of keys as text, or all of the policy */
+/*
+ * Delete the rows of these accounts, an array of keys as text, or all of the policy,
+ * but for those that somebody else has locked.
+ */
 static void
 delete_failures(Oid schema, const char *policy, Datum accounts, bool all)
 {
 	Oid			argtypes[] = {TEXTOID, TEXTARRAYOID};
 	Datum		values[] = {CStringGetTextDatum(policy), accounts};
 	char		nulls[] = {' ', all ? 'n' : ' '};
+	const char *table = sd_own_table(schema, "deletion_failure");
 
 	(void) sd_execute_as_owner(schema,
-							   psprintf("DELETE FROM %s WHERE policy OPERATOR(pg_catalog.=) $1"
-										" AND ($2 IS NULL OR account OPERATOR(pg_catalog.=) ANY ($2))",
-										sd_own_table(schema, "deletion_failure")),
+							   psprintf("DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+										"SELECT ctid FROM %s WHERE policy OPERATOR(pg_catalog.=) $1"
+										" AND ($2 IS NULL OR account OPERATOR(pg_catalog.=) ANY ($2))"
+										" FOR UPDATE SKIP LOCKED))",
+										table, table),
 							   SPI_OK_DELETE, lengthof(argtypes), argtypes,
 							   values, nulls);
 }

@@ -99,13 +99,14 @@ sd_fatal_failure(ErrorData *edata)
 	return failure;
 }
 
-/* Is an error not the policy's, but a cancel, or a lock that was not to be had? */
+/* Is an error not the policy's, but a cancel, or that something was not to be had? */
 bool
 sd_concerns_the_call(ErrorData *edata)
 {
 	FailureKind kind = sd_fatal_failure(edata)->kind;
 
-	return kind == SD_RUN_FAILURE || kind == SD_MOMENT_FAILURE;
+	return kind == SD_RUN_FAILURE || kind == SD_MOMENT_FAILURE ||
+		kind == SD_SERVER_FAILURE;
 }
 
 /* The failure of an account that a foreign key of "table" stops */
@@ -229,11 +230,12 @@ failure_kind(int sqlstate)
 	switch (ERRCODE_TO_CATEGORY(sqlstate))
 	{
 		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):	/* operator intervention */
+			return SD_RUN_FAILURE;
 		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):	/* insufficient
 														 * resources */
 		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):	/* system error */
 		case MAKE_SQLSTATE('2', '5', '0', '0', '0'):	/* transaction state */
-			return SD_RUN_FAILURE;
+			return SD_SERVER_FAILURE;
 		case MAKE_SQLSTATE('X', 'X', '0', '0', '0'):	/* internal error */
 			return SD_INTERNAL_FAILURE;
 		case MAKE_SQLSTATE('0', 'A', '0', '0', '0'):	/* not supported */

@@ -58,7 +58,6 @@ sd_hold(Oid schema, Request *request, const char *reason, TimestampTz *until)
 	TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum		values[lengthof(argtypes)] = {0};
 	char		nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', ' '};
-	int			nestlevel;
 
 	check_reason(reason);
 	if (until != NULL && *until <= GetCurrentTimestamp())
@@ -71,26 +70,26 @@ sd_hold(Oid schema, Request *request, const char *reason, TimestampTz *until)
 	values[0] = ObjectIdGetDatum(account.plan->account->table);
 	values[1] = CStringGetTextDatum(sd_qualified_name(account.plan->account->table));
 	values[2] = sd_name_array(sd_key_names(account.hold_key));
-	nestlevel = sd_begin_portable_text();
 	values[3] = CStringGetTextDatum(sd_key_text(account.hold_key,
 												&account.key[account.hold_key->first_value]));
-	AtEOXact_GUC(true, nestlevel);
 	values[4] = CStringGetTextDatum(reason);
 	values[5] = TimestampTzGetDatum(GetCurrentTimestamp());
 	if (until != NULL)
 		values[6] = TimestampTzGetDatum(*until);
 	else
 		nulls[6] = 'n';
-	(void) sd_execute_as_owner(schema,
-							   psprintf("INSERT INTO %s (account_table, account_table_name,"
+	if (sd_execute_as_owner(schema,
+							   psprintf("INSERT INTO %s AS h (account_table, account_table_name,"
 										" key_columns, account, reason, held_at, held_until)"
 										" VALUES ($1, $2, $3, $4, $5, $6, $7)"
-										" ON CONFLICT (account_table, key_columns, account, reason)"
+										" ON CONFLICT (account_table, key_columns, pg_catalog.hashtextextended(account, 0), reason)"
 										" DO UPDATE SET held_at = excluded.held_at,"
-										" held_until = excluded.held_until, refused_at = NULL",
+										" held_until = excluded.held_until, refused_at = NULL"
+										" WHERE h.account OPERATOR(pg_catalog.=) excluded.account",
 										sd_own_table(schema, "deletion_hold")),
 							   SPI_OK_INSERT, lengthof(argtypes), argtypes,
-							   values, nulls);
+							   values, nulls) == 0)
+		elog(ERROR, "two accounts have the same hash");
 	sd_write_audit_row(account.plan, account.key, "account_held",
 					   sd_hold_details(account.plan, reason, until),
 					   account.performed_by);

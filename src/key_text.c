@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -19,25 +20,47 @@
 
 #include "scheduled_deletion.h"
 
+static char *value_text(Oid type, Datum value);
 static void tell_argument(void *arg);
 
-/* A key as its type's output function writes it, a composite one as a row */
+/*
+ * A key as portable text: as its type's output function writes it, a composite one as
+ * a row.
+ */
 char *
 sd_key_text(PlanKey *key, Datum *values)
 {
+	Oid			type = key->columns[0].type;
+	bool	   *nulls;
+	int			nestlevel;
+	char	   *text;
+
+	if (key->tupdesc == NULL && (type == UUIDOID || type == INT4OID ||
+								 type == INT8OID || type == TEXTOID))
+		return value_text(type, values[0]);
+
+	nestlevel = sd_begin_portable_text();
+	if (key->tupdesc == NULL)
+		text = value_text(type, values[0]);
+	else
+	{
+		nulls = palloc0(sizeof(bool) * key->ncolumns);
+		text = OidOutputFunctionCall(F_RECORD_OUT,
+									 HeapTupleGetDatum(heap_form_tuple(key->tupdesc,
+																	   values, nulls)));
+	}
+	AtEOXact_GUC(true, nestlevel);
+	return text;
+}
+
+static char *
+value_text(Oid type, Datum value)
+{
 	Oid			output;
 	bool		is_varlena;
-	bool	   *nulls;
 
-	if (key->tupdesc == NULL)
-	{
-		getTypeOutputInfo(key->columns[0].type, &output, &is_varlena);
-		return OidOutputFunctionCall(output, values[0]);
-	}
-	nulls = palloc0(sizeof(bool) * key->ncolumns);
-	return OidOutputFunctionCall(F_RECORD_OUT,
-								 HeapTupleGetDatum(heap_form_tuple(key->tupdesc,
-																   values, nulls)));
+	getTypeOutputInfo(type, &output, &is_varlena);
+	return OidOutputFunctionCall(output, value);
 }
 
 /* A value from its text, which was given as that argument of a function */

@@ -26,6 +26,8 @@
 
 #include "scheduled_deletion.h"
 
+static char *unambiguous(char *name);
+
 /* The name of a table with its schema, quoted for a statement */
 char *
 sd_qualified_name(Oid table)
@@ -53,9 +55,18 @@ sd_table_name(Oid table)
 	if (name == NULL)
 		return psprintf("%u", table);
 	if (RelationIsVisible(table))
-		return name;
+		return unambiguous(name);
 	return psprintf("%s.%s",
-					get_namespace_name(get_rel_namespace(table)), name);
+					unambiguous(get_namespace_name(get_rel_namespace(table))),
+					unambiguous(name));
+}
+
+/* A name as it is, but quoted if it could be taken for one with its schema */
+static char *
+unambiguous(char *name)
+{
+	return strchr(name, '.') == NULL ? name :
+		pstrdup(quote_identifier(name));
 }
 
 /* A table as a query of the caller would name it, quoted */

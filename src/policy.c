@@ -520,7 +520,7 @@ sd_insert_step(Oid schema, PolicyRow *row)
 {
 	/* two sessions must not take the same position */
 	(void) sd_execute_as_owner(schema,
-							   psprintf("SELECT FROM %s WHERE policy OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+							   psprintf("SELECT FROM %s WHERE policy OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
 										sd_own_table(schema, "deletion_policy")),
 							   SPI_OK_SELECT, 1, step_types, row->values, NULL);
 	(void) sd_execute_as_owner(schema,

@@ -12,9 +12,12 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "catalog/dependency.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
 #include "commands/trigger.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -26,6 +29,7 @@
 
 pg_noreturn static void throw_missing(DeletionPlan *plan, const char *role,
 									  List *missing);
+static void check_replica_identity(PlanStep *step);
 static void check_step_privileges(List **missing, Oid role, DeletionPlan *plan,
 								  PlanStep *step);
 static void check_update_privileges(List **missing, Oid role, PlanStep *step);
@@ -59,6 +63,7 @@ sd_check_tables(DeletionPlan *plan)
 	const char *role = GetUserNameFromId(GetUserId(), false);
 	List	   *missing = sd_missing_privileges(plan, GetUserId());
 	List	   *hidden = sd_hidden_tables(plan, GetUserId());
+	ListCell   *lc;
 
 	if (missing != NIL)
 		throw_missing(plan, role, missing);
@@ -72,6 +77,28 @@ sd_check_tables(DeletionPlan *plan)
 				 errdetail("Rows that it hides would survive their account."),
 				 errhint("Run as a role that is exempt, or run ALTER ROLE %s BYPASSRLS as a superuser.",
 						 quote_identifier(role))));
+
+	foreach(lc, plan->steps)
+		check_replica_identity(lfirst(lc));
+}
+
+/* The server refuses to change published rows that subscribers could not tell */
+static void
+check_replica_identity(PlanStep *step)
+{
+	CmdType		change = step->action == SD_DELETE ? CMD_DELETE : CMD_UPDATE;
+	ListCell   *lc;
+
+	if (step->action == SD_KEEP || step->action == SD_BLOCK)
+		return;
+	foreach(lc, find_all_inheritors(step->table, NoLock, NULL))
+	{
+		Relation	rel = table_open(lfirst_oid(lc), NoLock);
+
+		if (rel->rd_rel->relkind == RELKIND_RELATION)
+			CheckCmdReplicaIdentity(rel, change);
+		table_close(rel, NoLock);
+	}
 }
 
 static void

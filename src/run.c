@@ -27,6 +27,9 @@
 /* a batch that succeeds lets the next one be so many times as large */
 #define SD_GROWTH		4
 
+/* accounts picked at once where some of them may have to be left out */
+#define PICK_SIZE		10000
+
 /* a batch is at least this part of all accounts before it */
 #define SD_BATCH_SHARE	8
 
@@ -40,6 +43,8 @@ typedef struct Cursor
 
 static void refuse_pending_violation(Run *run);
 static void delete_due_accounts(Run *run);
+static int	choose_accounts(Run *run, Account *accounts, int naccounts,
+							int limit, Account *last);
 static int	choose_batch_size(Run *run, bool *whole);
 static Account *pick_accounts(Run *run, Cursor *cursor, int64 limit,
 							  int *naccounts);
@@ -69,8 +74,10 @@ sd_run(Run *run)
 
 	run->rows = palloc0(sizeof(int64) * list_length(run->plan->steps));
 	sd_load_failing(run);
+	sd_load_held(run);
 	delete_due_accounts(run);
 	sd_try_failing(run);
+	sd_write_failing(run);
 	sd_write_refusals(run);
 	if (run->stop_reason == NULL)
 		run->stop_reason = "drained";
@@ -88,7 +95,7 @@ refuse_pending_violation(Run *run)
 		return;
 	failure = sd_failure_from_error(error, "checking deferred constraints",
 									InvalidOid);
-	if (failure->kind == SD_RUN_FAILURE)
+	if (failure->kind == SD_RUN_FAILURE || failure->kind == SD_SERVER_FAILURE)
 		sd_throw_failure(failure);
 	ereport(ERROR,
 			(errcode(failure->sqlstate),
@@ -121,13 +128,13 @@ delete_due_accounts(Run *run)
 
 		MemoryContextReset(run->batch_context);
 		MemoryContextSwitchTo(run->batch_context);
-		accounts = pick_accounts(run, &cursor, limit, &naccounts);
+		accounts = pick_accounts(run, &cursor,
+								 run->nfailing > 0 || run->holds != NULL ?
+								 Max(limit, PICK_SIZE) : limit, &naccounts);
 		if (naccounts == 0)
 			break;
 
-		/* as it was picked: what is locked may be due at another time by now */
-		last = accounts[naccounts - 1];
-		naccounts = sd_leave_out_failing(run, accounts, naccounts);
+		naccounts = choose_accounts(run, accounts, naccounts, limit, &last);
 		if (naccounts == 0)
 			move_cursor(run, &cursor, &last);
 		else if (sd_delete_batch(run, accounts, naccounts, whole))
@@ -143,6 +150,34 @@ delete_due_accounts(Run *run)
 		MemoryContextSwitchTo(run->run_context);
 	}
 	MemoryContextSwitchTo(run->run_context);
+}
+
+/*
+ * Choose so many of the picked accounts to be tried now; returns how many, at the
+ * beginning of the array.  Those that have failed before come last of all, and those
+ * on hold not at all.  *last is the last one that need not be picked again, as it
+ * was picked: once it is locked, it may be due at another time.
+ */
+static int
+choose_accounts(Run *run, Account *accounts, int naccounts, int limit,
+				Account *last)
+{
+	int			n = 0;
+
+	for (int i = 0; i < naccounts && n < limit; i++)
+	{
+		*last = accounts[i];
+		if (sd_has_failed_before(run, last))
+			continue;
+		if (sd_is_held(run, last))
+		{
+			run->held++;
+			sd_record_refusal(run, last);
+		}
+		else
+			accounts[n++] = accounts[i];
+	}
+	return n;
 }
 
 /*
@@ -228,8 +263,8 @@ move_cursor(Run *run, Cursor *cursor, Account *last)
 }
 
 /*
- * Add what became of the accounts of a batch to the results of the run, and write
- * down which of them have failed.
+ * Add what became of the accounts of a batch to the results of the run, and note
+ * which of them have failed.
  */
 void
 sd_record_results(Run *run, Account *accounts, int naccounts)

@@ -42,11 +42,13 @@ typedef struct Account
 	Hold	   *hold;			/* set if and only if HELD */
 	bool		found;			/* by the query that was last asked */
 	bool		is_blocked;		/* FAILED, by rows that may be other accounts' */
+	bool		was_tried_together; /* FAILED, also with others that did alike */
 	int64		kept;			/* rows found, and not yet seen to be deleted */
 	Jsonb	  **details;		/* columns to be kept, NULL if null; once
 								 * locked */
 	int64	   *rows;			/* by step, of the last attempt */
 	int			attempts;		/* that failed in earlier runs ... */
+	char	   *remembered;		/* ... as it is called in deletion_failure ... */
 	TimestampTz next_attempt_at;	/* ... if there were any */
 } Account;
 
@@ -81,11 +83,13 @@ typedef struct Run
 	DeletionPlan *plan;
 	Datum		cutoff;			/* the latest value of the due column that is
 								 * due */
-	bool		can_defer;		/* some constraint or trigger is deferrable */
+	bool		can_defer;		/* some constraint or trigger is deferrable ... */
+	bool		audit_can_defer;	/* ... of the audit table, too */
 	PlanStatement check_deferred;
 	Oid			user_id;		/* who called */
 	bool		any_success;	/* some account was deleted, if only in trial */
-	int			moment_failures;	/* lock timeouts and the like so far */
+	int			moment_failures;	/* lock timeouts and the like so far ... */
+	bool		is_impatient;	/* ... so many that it waits for no more locks */
 	int			equal_failures; /* in a row, without a success in between */
 	Failure    *last_failure;	/* that of the row */
 	int64		searched;		/* accounts gone through in search of failures */
@@ -93,7 +97,14 @@ typedef struct Run
 	Account   **failing;		/* that have failed in earlier runs ... */
 	int			nfailing;
 	RowSet	   *failing_rows;	/* ... by their keys */
+	struct
+	{
+		List	   *failed;		/* Account *: to be written as failing ... */
+		List	   *gone;		/* ... and no longer */
+	}			notes;
 	bool		tries_failing;	/* it is their turn */
+	RowSet	   *holds;			/* accounts that were on hold when it began, by
+								 * their keys; NULL if there are none */
 	Failure    *internal_error; /* NULL, or what the run stops for */
 	MemoryContext run_context;
 	MemoryContext batch_context;
@@ -179,9 +190,11 @@ extern void sd_record_results(Run *run, Account *accounts, int naccounts);
 
 /* failing.c */
 extern void sd_load_failing(Run *run);
-extern int	sd_leave_out_failing(Run *run, Account *accounts, int naccounts);
+extern bool sd_has_failed_before(Run *run, Account *account);
+extern int	sd_copy_failing(Run *run, Account **accounts);
 extern void sd_try_failing(Run *run);
 extern void sd_record_failing(Run *run, Account *accounts, int naccounts);
+extern void sd_write_failing(Run *run);
 extern void sd_forget_failing(Oid schema, const char *policy);
 extern uint64 sd_retry(Oid schema, const char *account, const char *policy);
 extern void sd_retry_held(Oid schema, Oid account_table);
@@ -204,6 +217,8 @@ extern ErrorData *sd_deferred_error(Run *run);
 extern void sd_collect_rows(Attempt *attempt);
 
 /* spare.c */
+extern void sd_load_held(Run *run);
+extern bool sd_is_held(Run *run, Account *account);
 extern void sd_spare_held(Attempt *attempt);
 extern void sd_check_sharing(Attempt *attempt, DeletePart *part, Account *owner,
 							 TupleTableSlot *slot, int column);

@@ -139,9 +139,12 @@ CREATE TABLE @extschema@.deletion_failure (
     sqlstate text NOT NULL,
     table_name text,
     constraint_name text,
-    message text NOT NULL,
-    PRIMARY KEY (policy, account)
+    message text NOT NULL
 );
+
+-- a key may be longer than an index takes
+CREATE UNIQUE INDEX deletion_failure_account ON @extschema@.deletion_failure
+    (policy, pg_catalog.hashtextextended(account, 0));
 
 COMMENT ON TABLE @extschema@.deletion_failure IS
 'one row for each account that failed when it was last tried; it goes when the account does, or is not due any more; nothing in it is of the person but the key';
@@ -175,14 +178,16 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.deletion_failure', '');
 CREATE TABLE @extschema@.deletion_hold (
     account_table regclass NOT NULL,
     account_table_name text NOT NULL,
-    key_columns name[] NOT NULL CHECK (cardinality(key_columns) > 0),
+    key_columns name[] NOT NULL CHECK (pg_catalog.cardinality(key_columns) > 0),
     account text NOT NULL,
     reason text NOT NULL CHECK (reason <> ''),
     held_at timestamptz NOT NULL,
     held_until timestamptz,
-    refused_at timestamptz,
-    PRIMARY KEY (account_table, key_columns, account, reason)
+    refused_at timestamptz
 );
+
+CREATE UNIQUE INDEX deletion_hold_account ON @extschema@.deletion_hold
+    (account_table, key_columns, pg_catalog.hashtextextended(account, 0), reason);
 
 COMMENT ON TABLE @extschema@.deletion_hold IS
 'one row for each reason for which an account must not be deleted, by any policy on its table; written by hold_account() and release_account()';

@@ -327,7 +327,7 @@ typedef struct DeletionPlan
 	List	   *stages;			/* PlanStage *, in the order of execution */
 
 	PlanStatement pick;
-	PlanStatement pick_latest;
+	PlanStatement pick_sample;
 	PlanStatement due;			/* of which the number is estimated */
 	PlanStatement lock;
 	PlanStatement still_due;
@@ -359,6 +359,7 @@ typedef enum FailureKind
 	SD_ACCOUNT_FAILURE,			/* the accounts that were being deleted */
 	SD_MOMENT_FAILURE,			/* nobody: the next attempt may well succeed */
 	SD_SCHEMA_FAILURE,			/* every account: the schema, or a privilege */
+	SD_SERVER_FAILURE,			/* every account: what the server needs */
 	SD_INTERNAL_FAILURE,		/* an account's, as it seems; the run stops
 								 * after its batch */
 	SD_RUN_FAILURE				/* the run itself: thrown on at once */
@@ -551,6 +552,7 @@ extern Jsonb *sd_hold_details(DeletionPlan *plan, const char *reason,
 /* spi_util.c */
 extern ErrorData *sd_in_subtransaction(bool (*body) (void *), void *arg,
 									   bool keep, bool *done);
+extern void sd_set_lock_timeout(int timeout);
 extern void sd_prepare(PlanStatement *statement);
 extern uint64 sd_execute(PlanStatement *statement, int expected,
 						 Datum *values, const char *nulls, DestReceiver *dest);

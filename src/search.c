@@ -31,23 +31,34 @@
 /* parts into which a chunk that fails is divided */
 #define SD_PARTS		4
 
-/* of the batch, and of those due last: tried alone before an error is everybody's */
+/* of the batch, and of those that have failed before: tried alone before an error is
+ * everybody's */
 #define SD_SAMPLE_SIZE	16
+
+/* the same of all that are due */
+#define SD_RANDOM_SAMPLE_SIZE	64
 
 /* equal failures in a row after which that is asked of an account's error, too */
 #define SD_MAX_EQUAL_FAILURES	1000
 
-/* lock timeouts and the like after which a run does not look for single accounts */
+/* tries of an account alone whose rows others may have changed in the first one */
+#define SD_RETRIES		2
+
+/* lock timeouts and the like after which a run waits for no lock any more */
 #define SD_MAX_MOMENT_FAILURES	16
 
 static bool may_be_everybodys(Failure *failure);
 static void stop_if_all_fail(Run *run, Account **accounts, int naccounts,
 							 Failure *failure);
+static bool any_can_be_deleted(Run *run, Account **accounts, int naccounts,
+							   int nsamples);
 static void find_failures(Run *run, Account **accounts, int naccounts);
+static int	equal_failures_to_stop(Failure *failure);
 static int	choose_chunk_size(Run *run);
 static void try_in_parts(Run *run, Account **accounts, int naccounts,
 						 bool keep);
-static void put_off(Account **accounts, int naccounts);
+static bool is_of_others(Failure *failure);
+static void try_together(Run *run, Account **accounts, int naccounts);
 static void charge(Run *run, Account *account, Failure *failure);
 
 /*
@@ -78,57 +89,77 @@ sd_delete_batch(Run *run, Account *accounts, int naccounts, bool whole)
 	if (run->last_failure != NULL && may_be_everybodys(run->last_failure))
 		stop_if_all_fail(run, batch, naccounts, run->last_failure);
 	try_in_parts(run, batch, naccounts, true);
+	try_together(run, batch, naccounts);
 	return true;
 }
 
 /*
- * Is it an error that speaks of the schema or of the audit table, rather than of
- * the account at which it showed?
+ * Is it an error that speaks of the schema, the server or the audit table, rather
+ * than of the account at which it showed?
  */
 static bool
 may_be_everybodys(Failure *failure)
 {
-	return failure->kind == SD_SCHEMA_FAILURE || failure->while_auditing;
+	return failure->kind == SD_SCHEMA_FAILURE ||
+		failure->kind == SD_SERVER_FAILURE || failure->while_auditing;
 }
 
 /*
  * End the run with a failure if it seems to be everybody's: if no account could
  * be deleted so far, and of those that are tried alone here, from all over the
- * batch and from the end of the queue, none can.  One that can is proof enough
- * that the failure is not everybody's; another failure proves nothing.
+ * batch, at random from all that are due, and from those that have failed before,
+ * none can.  One that can is proof enough that the failure is not everybody's;
+ * another failure proves nothing.
+ *
+ * At random, for the run writes nothing down when it ends so: what keeps it from
+ * seeing an account that can be deleted tonight must not do so every night.
  */
 static void
 stop_if_all_fail(Run *run, Account **accounts, int naccounts,
 				 Failure *failure)
 {
-	Datum		limit = Int64GetDatum(SD_SAMPLE_SIZE);
-	Account    *latest;
-	int			nlatest;
-	int			nsamples = Min(naccounts, SD_SAMPLE_SIZE);
-	Failure    *sample_failure;
+	Datum		limit = Int64GetDatum(SD_RANDOM_SAMPLE_SIZE);
+	Account    *sample;
+	Account   **samples;
+	int			nsamples;
 
-	if (run->tries_failing)
+	if (run->tries_failing &&
+		!(failure->while_auditing && run->equal_failures > 1 &&
+		  run->equal_failures == run->failed_in_search))
 		return;
+	if (any_can_be_deleted(run, accounts, naccounts, SD_SAMPLE_SIZE))
+		return;
+
+	sample = sd_pick_accounts(run, &run->plan->pick_sample, &limit, NULL,
+							  &nsamples);
+	samples = palloc(sizeof(Account *) * Max(nsamples, 1));
+	for (int i = 0; i < nsamples; i++)
+		samples[i] = &sample[i];
+	if (any_can_be_deleted(run, samples, nsamples, nsamples))
+		return;
+
+	nsamples = sd_copy_failing(run, &sample);
+	samples = palloc(sizeof(Account *) * Max(nsamples, 1));
+	for (int i = 0; i < nsamples; i++)
+		samples[i] = &sample[i];
+	if (!any_can_be_deleted(run, samples, nsamples, SD_SAMPLE_SIZE))
+		sd_throw_failure(failure);
+}
+
+/* Has an account been deleted, or can one of so many of these, tried alone? */
+static bool
+any_can_be_deleted(Run *run, Account **accounts, int naccounts, int nsamples)
+{
+	Failure    *failure;
+
+	nsamples = Min(nsamples, naccounts);
 	for (int i = 0; i < nsamples && !run->any_success; i++)
 	{
 		int			sample = (int64) i * (naccounts - 1) / Max(nsamples - 1, 1);
 
-		(void) sd_attempt(run, &accounts[sample], 1, false, &sample_failure);
+		(void) sd_attempt(run, &accounts[sample], 1, false, &failure);
 	}
-	if (run->any_success)
-		return;
-
-	latest = sd_pick_accounts(run, &run->plan->pick_latest, &limit, NULL,
-							  &nlatest);
-	nlatest = sd_leave_out_failing(run, latest, nlatest);
-	for (int i = 0; i < nlatest && !run->any_success; i++)
-	{
-		Account    *account = &latest[i];
-
-		(void) sd_attempt(run, &account, 1, false, &sample_failure);
-	}
-	if (!run->any_success)
-		sd_throw_failure(failure);
+	return run->any_success;
 }
 
 /* Go through accounts in chunks, in trial, and charge those that fail alone */
@@ -144,11 +175,22 @@ find_failures(Run *run, Account **accounts, int naccounts)
 		run->searched += length;
 
 		if (run->last_failure != NULL &&
-			run->equal_failures >= (may_be_everybodys(run->last_failure) ?
-									SD_SAMPLE_SIZE : SD_MAX_EQUAL_FAILURES))
+			run->equal_failures >= equal_failures_to_stop(run->last_failure))
+		{
+			/* what could be deleted before says nothing of now */
+			run->any_success = false;
 			stop_if_all_fail(run, accounts + start + length,
 							 naccounts - start - length, run->last_failure);
+		}
 	}
+}
+
+/* How many equal failures in a row make it ask whether they are everybody's */
+static int
+equal_failures_to_stop(Failure *failure)
+{
+	return may_be_everybodys(failure) || failure->kind == SD_INTERNAL_FAILURE ?
+		SD_SAMPLE_SIZE : SD_MAX_EQUAL_FAILURES;
 }
 
 /*
@@ -183,28 +225,71 @@ try_in_parts(Run *run, Account **accounts, int naccounts, bool keep)
 		return;
 	if (naccounts == 1)
 	{
+		for (int i = 0; i < SD_RETRIES && is_of_others(failure); i++)
+		{
+			if (sd_attempt(run, accounts, 1, keep, &failure))
+				return;
+		}
 		charge(run, accounts[0], failure);
 		return;
 	}
 	if (failure->kind == SD_MOMENT_FAILURE &&
 		++run->moment_failures > SD_MAX_MOMENT_FAILURES)
-	{
-		put_off(accounts, naccounts);
-		return;
-	}
+		run->is_impatient = true;
 	for (int start = 0; start < naccounts; start += part)
 		try_in_parts(run, accounts + start, Min(part, naccounts - start),
 					 keep);
 }
 
-/* Leave the pending ones of these accounts to the next run */
-static void
-put_off(Account **accounts, int naccounts)
+/*
+ * Does a failure tell that rows were changed meanwhile?  Others may have done that,
+ * and not do it again; a trigger will.
+ */
+static bool
+is_of_others(Failure *failure)
 {
+	return failure->sqlstate == ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION;
+}
+
+/*
+ * Accounts that a foreign key has stopped when each was tried alone may have stopped
+ * each other: try those with the same failure together, once.
+ */
+static void
+try_together(Run *run, Account **accounts, int naccounts)
+{
+	Account   **together = palloc(sizeof(Account *) * naccounts);
+
 	for (int i = 0; i < naccounts; i++)
 	{
-		if (accounts[i]->state == SD_PENDING)
-			accounts[i]->state = SD_SKIPPED;
+		Failure    *failure = accounts[i]->failure;
+		Failure    *new_failure;
+		int			n = 0;
+
+		if (accounts[i]->state != SD_FAILED ||
+			failure->sqlstate != ERRCODE_FOREIGN_KEY_VIOLATION ||
+			accounts[i]->was_tried_together)
+			continue;
+		for (int j = i; j < naccounts; j++)
+		{
+			if (accounts[j]->state != SD_FAILED ||
+				!sd_same_failure(accounts[j]->failure, failure))
+				continue;
+			accounts[j]->was_tried_together = true;
+			together[n++] = accounts[j];
+		}
+		if (n == 1)
+			continue;
+		for (int j = 0; j < n; j++)
+			together[j]->state = SD_PENDING;
+		(void) sd_attempt(run, together, n, true, &new_failure);
+		for (int j = 0; j < n; j++)
+		{
+			if (together[j]->state == SD_PENDING)
+				together[j]->state = SD_FAILED;
+			else if (together[j]->state != SD_FAILED)
+				together[j]->failure = NULL;
+		}
 	}
 }
 
@@ -217,7 +302,7 @@ charge(Run *run, Account *account, Failure *failure)
 {
 	if (failure->kind == SD_MOMENT_FAILURE)
 	{
-		put_off(&account, 1);
+		account->state = SD_SKIPPED;
 		return;
 	}
 	account->state = SD_FAILED;

@@ -21,7 +21,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
 
@@ -38,6 +37,39 @@ static void drop_held(Attempt *attempt, RowSet *holds);
 static Attempt *find_held_rows(Attempt *attempt, RowSet *holds);
 static void held_account(Attempt *held, TupleTableSlot *slot, void *arg);
 static bool write_body(void *arg);
+
+/*
+ * Know which accounts are on hold when a run begins, so that they need not even be
+ * locked; where holds are not by the key by which it names accounts, it does without.
+ */
+void
+sd_load_held(Run *run)
+{
+	DeletionPlan *plan = run->plan;
+	List	   *holds;
+
+	if (linitial(plan->hold_keys) != plan->key)
+		return;
+	holds = sd_load_holds(plan->policy->schema, plan->account->table, true);
+	if (holds != NIL)
+		run->holds = sd_held_rows(plan->account, plan->hold_keys, holds);
+}
+
+/* Was an account that is picked on hold then?  If so, its hold is set. */
+bool
+sd_is_held(Run *run, Account *account)
+{
+	Row		   *row;
+
+	if (run->holds == NULL)
+		return false;
+	row = sd_find_row(run->holds, run->plan->key, run->plan->self->compare,
+					  account->key);
+	if (row == NULL)
+		return false;
+	account->hold = row->account->hold;
+	return true;
+}
 
 /*
  * Drop the accounts of an attempt that are on hold, whose rows are locked; and find
@@ -202,26 +234,30 @@ sd_record_refusal(Run *run, Account *account)
 
 /*
  * Write an audit row for each of them, at the end of the run: until then, nobody who
- * places or releases a hold has to wait for it.  Where the snapshot is an old one,
- * and somebody has changed a hold since, the next run will write them.
+ * places or releases a hold has to wait for it.  What was deleted must not be undone
+ * if they cannot be written.
  */
 void
 sd_write_refusals(Run *run)
 {
 	ErrorData  *error;
+	Failure    *failure;
 	bool		done;
 
 	if (run->refusals == NIL)
 		return;
-	if (!IsolationUsesXactSnapshot())
-	{
-		(void) write_body(run);
-		return;
-	}
 	error = sd_in_subtransaction(write_body, run, true, &done);
-	if (error != NULL &&
-		sd_failure_from_error(error, "", InvalidOid)->kind != SD_MOMENT_FAILURE)
+	if (error == NULL)
+		return;
+	failure = sd_failure_from_error(error, "writing audit rows (deletion_refused) to",
+									run->policy->audit_table);
+	if (failure->kind == SD_RUN_FAILURE)
 		ReThrowError(error);
+	if (failure->kind != SD_MOMENT_FAILURE)
+		ereport(WARNING,
+				(errcode(failure->sqlstate),
+				 errmsg("that accounts are on hold cannot be audited: %s",
+						failure->message)));
 }
 
 static bool

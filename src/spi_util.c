@@ -22,6 +22,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -82,6 +83,20 @@ sd_in_subtransaction(bool (*body) (void *), void *arg, bool keep, bool *done)
 
 	*done = result;
 	return error;
+}
+
+/*
+ * Wait for a lock no longer than so many milliseconds, nor than the caller lets us,
+ * until the subtransaction ends.
+ */
+void
+sd_set_lock_timeout(int timeout)
+{
+	if (LockTimeout > 0 && LockTimeout <= timeout)
+		return;
+	(void) set_config_option("lock_timeout", psprintf("%d", timeout),
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+							 0, false);
 }
 
 /*

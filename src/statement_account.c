@@ -32,8 +32,8 @@ static void append_account(DeletionPlan *plan, PlanStatement *statement);
  *				WHERE <due> AND ($3 IS NULL OR (t.<due> >= $3
  *					AND (t.<due> > $3 OR <key is greater than $4, ...>)))
  *				ORDER BY t.<due>, t.<key>, ... LIMIT $1
- *	pick_latest: SELECT t.<key>, ..., t.<due> FROM <account table> t
- *				WHERE <due> ORDER BY t.<due> DESC LIMIT $1
+ *	pick_sample: SELECT t.<key>, ..., t.<due> FROM <account table> t
+ *				WHERE <due> ORDER BY random() LIMIT $1
  *	due:		SELECT FROM <account table> t WHERE <due>
  *	lock:		SELECT t.<key>, ..., t.<due> [, to_jsonb(t.<detail>), ...]
  *				FROM <account table> t WHERE <link> AND <due>
@@ -73,14 +73,14 @@ sd_write_account_statements(DeletionPlan *plan)
 	appendStringInfo(&pick->query, " LIMIT $%d", limit);
 	sd_add_statement(plan, pick);
 
-	initStringInfo(&plan->pick_latest.query);
-	limit = sd_add_param(&plan->pick_latest, SD_PARAM_CALLER, INT8OID);
-	appendStringInfo(&plan->pick_latest.query, "SELECT %st.%s FROM %s t WHERE ",
+	initStringInfo(&plan->pick_sample.query);
+	limit = sd_add_param(&plan->pick_sample, SD_PARAM_CALLER, INT8OID);
+	appendStringInfo(&plan->pick_sample.query, "SELECT %st.%s FROM %s t WHERE ",
 					 keys.data, due, table);
-	sd_append_due(plan, &plan->pick_latest);
-	appendStringInfo(&plan->pick_latest.query, " ORDER BY t.%s DESC LIMIT $%d",
-					 due, limit);
-	sd_add_statement(plan, &plan->pick_latest);
+	sd_append_due(plan, &plan->pick_sample);
+	appendStringInfo(&plan->pick_sample.query,
+					 " ORDER BY pg_catalog.random() LIMIT $%d", limit);
+	sd_add_statement(plan, &plan->pick_sample);
 
 	initStringInfo(&plan->due.query);
 	appendStringInfo(&plan->due.query, "SELECT FROM %s t WHERE ", table);
