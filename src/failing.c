@@ -76,8 +76,9 @@ static void delete_failures(Oid schema, const char *policy, Datum accounts,
 static Datum text_array(char **texts, int n);
 
 /*
- * Read the accounts of the policy that have failed before.  If they cannot be read
- * as keys any more, since those have another type now, they are forgotten.
+ * Read the accounts of the policy that have failed before; those on hold do so no
+ * more.  If they cannot be read as keys any more, since those have another type now,
+ * they are forgotten.
  */
 void
 sd_load_failing(Run *run)
@@ -94,6 +95,7 @@ sd_load_failing(Run *run)
 	if (sd_concerns_the_call(error))
 		ReThrowError(error);
 	run->nfailing = 0;
+	run->notes.gone = NIL;
 	sd_forget_failing(run->policy->schema, run->policy->name);
 }
 
@@ -149,7 +151,10 @@ make_accounts(void *arg)
 			DatumGetTimestampTz(SPI_getbinval(tuple, tupdesc, 2, &is_null));
 		account->attempts =
 			DatumGetInt32(SPI_getbinval(tuple, tupdesc, 3, &is_null));
-		run->failing[run->nfailing++] = account;
+		if (sd_is_held(run, account))
+			note(run, &run->notes.gone, account);
+		else
+			run->failing[run->nfailing++] = account;
 		sd_add_account(run->failing_rows, step, account);
 	}
 	AtEOXact_GUC(true, nestlevel);

@@ -73,8 +73,8 @@ sd_run(Run *run)
 	refuse_pending_violation(run);
 
 	run->rows = palloc0(sizeof(int64) * list_length(run->plan->steps));
-	sd_load_failing(run);
 	sd_load_held(run);
+	sd_load_failing(run);
 	delete_due_accounts(run);
 	sd_try_failing(run);
 	sd_write_failing(run);
@@ -167,14 +167,12 @@ choose_accounts(Run *run, Account *accounts, int naccounts, int limit,
 	for (int i = 0; i < naccounts && n < limit; i++)
 	{
 		*last = accounts[i];
-		if (sd_has_failed_before(run, last))
-			continue;
 		if (sd_is_held(run, last))
 		{
 			run->held++;
 			sd_record_refusal(run, last);
 		}
-		else
+		else if (!sd_has_failed_before(run, last))
 			accounts[n++] = accounts[i];
 	}
 	return n;
