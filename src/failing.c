@@ -326,7 +326,9 @@ sd_write_failing(Run *run)
 	if (run->notes.failed == NIL && run->notes.gone == NIL)
 		return;
 	error = sd_in_subtransaction(write_body, run, true, &done);
-	if (error != NULL &&
+
+	/* a foreign key: the policy has been removed since */
+	if (error != NULL && error->sqlerrcode != ERRCODE_FOREIGN_KEY_VIOLATION &&
 		sd_failure_from_error(error, "", InvalidOid)->kind != SD_MOMENT_FAILURE)
 		ReThrowError(error);
 	list_free_deep(run->notes.failed);
