@@ -106,6 +106,16 @@ is($node->safe_psql('postgres', $everything),
 	$before, 'and has done nothing');
 $gate->quit;
 
+# Stopped
+($gate, $run) = start_run();
+$node->stop('fast');
+$run->finish;
+$gate->quit;
+$node->start;
+is($printed, '', 'the server is stopped');
+is($node->safe_psql('postgres', $everything),
+	$before, 'and the run has done nothing');
+
 # Crashed, when what the run has done so far is on disk
 ($gate, $run) = start_run();
 $node->safe_psql('postgres', 'CHECKPOINT');
@@ -117,11 +127,31 @@ is($printed, '', 'the server crashes');
 is($node->safe_psql('postgres', $everything),
 	$before, 'and the run has done nothing');
 
+# Out of memory, at one account: its session may not take more than it has, and 200 MB
+$node->safe_psql(
+	'postgres', q{
+	CREATE OR REPLACE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS
+		$$BEGIN PERFORM pg_advisory_xact_lock_shared(1); PERFORM length(repeat(left(OLD.email, 1), 500000000)); RETURN OLD; END$$;
+});
+($gate, $run) = start_run();
+my $pid = $node->safe_psql('postgres',
+	q{SELECT pid FROM pg_stat_activity WHERE application_name = 'run'});
+my ($size) = slurp_file("/proc/$pid/status") =~ /^VmSize:\s+(\d+) kB/m;
+system_or_bail('prlimit', "--pid=$pid", '--as=' . ($size + 200_000) * 1024);
+$gate->quit;
+$run->finish;
+my ($report) = split /\n/, $printed;
+is( $node->safe_psql(
+		'postgres',
+		"SELECT j ->> 'users_deleted', e ->> 'sqlstate' FROM jsonb(\$\$$report\$\$) j, jsonb_array_elements(j -> 'errors') e"
+	),
+	'9|53200',
+	'of memory that one account takes, others do not die');
 is( $node->safe_psql(
 		'postgres',
 		q{SELECT process_scheduled_deletions() ->> 'users_deleted'}),
-	10,
-	'the next run deletes all accounts that are due');
+	1,
+	'and the next run deletes it at once, when there is enough');
 is( $node->safe_psql(
 		'postgres', q{
 	SELECT count(*), count(DISTINCT user_id), count(profiles.id) FROM audit_log LEFT JOIN profiles ON profiles.id = user_id
