@@ -14,7 +14,7 @@ DECLARE
 BEGIN
     PERFORM remove_deletion_policy('users');
     PERFORM add_deletion_policy('users', 'users', due_column => due, grace => grace, time_zone => zone);
-    PERFORM process_scheduled_deletions();
+    PERFORM process_scheduled_deletions(release_brake => true);
     SELECT array_agg(user_id ORDER BY user_id) INTO ids FROM audit_log;
     DELETE FROM audit_log;
     RETURN ids;
@@ -77,7 +77,7 @@ CREATE FUNCTION told(due name) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM remove_deletion_policy('users');
     PERFORM add_deletion_policy('users', 'users', due_column => due, time_zone => 'Asia/Tokyo');
-    PERFORM process_scheduled_deletions();
+    PERFORM process_scheduled_deletions(release_brake => true);
     INSERT INTO users VALUES ('a', '2020-01-01 00:00:00+01', '2020-01-01 00:00:00', '2020-01-01');
     RETURN (SELECT details -> 'deletion_scheduled_at' FROM audit_log ORDER BY created_at DESC LIMIT 1);
 END

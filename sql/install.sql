@@ -103,7 +103,7 @@ ROLLBACK;
 -- the constraints of the tables
 \set VERBOSITY terse
 CREATE TEMPORARY TABLE policy AS SELECT * FROM erasure.deletion_policy;
-INSERT INTO policy VALUES ('p', 'pg_class', '', '{a}', 'b', '0', NULL, 'pg_class', '', NULL, '{}', 'fail', 'UTC', '1 day', true);
+INSERT INTO policy VALUES ('p', 'pg_class', '', '{a}', 'b', '0', NULL, 'pg_class', '', NULL, '{}', 'fail', 'UTC', '1 day', true, 0, 1);
 UPDATE policy SET policy = ''; INSERT INTO erasure.deletion_policy TABLE policy;  -- fails
 UPDATE policy SET policy = 'p', key_columns = '{}'; INSERT INTO erasure.deletion_policy TABLE policy;  -- fails
 UPDATE policy SET key_columns = '{a}', grace = '-1 day'; INSERT INTO erasure.deletion_policy TABLE policy;  -- fails

@@ -3,9 +3,9 @@
 CREATE SCHEMA erasure;
 CREATE EXTENSION scheduled_deletion SCHEMA erasure;
 \getenv srcdir PG_ABS_SRCDIR
-\set do_not_wait :srcdir '/test/do_not_wait.sql'
+\set at_once :srcdir '/test/at_once.sql'
 \set ECHO none
-\i :do_not_wait
+\i :at_once
 \set ECHO all
 CREATE SCHEMA app;
 SET search_path = app, erasure;

@@ -120,6 +120,7 @@ make_run(Call *call, DeletionPolicy *policy)
 	run->is_limited = call->max_accounts > 0;
 	run->max_accounts = remaining_accounts(call);
 	run->dry_run = call->dry_run;
+	run->release_brake = call->release_brake;
 	return run;
 }
 

@@ -64,7 +64,7 @@ static void
 check_function_privileges(Check *check, List **missing)
 {
 	const char *schema = get_namespace_name(check->policy->schema);
-	Oid			argtypes[] = {TEXTOID, INT4OID, BOOLOID};
+	Oid			argtypes[] = {TEXTOID, INT4OID, BOOLOID, BOOLOID};
 	Oid			function = LookupFuncName(list_make2(makeString(pstrdup(schema)),
 													 makeString("process_scheduled_deletions")),
 										  lengthof(argtypes), argtypes, false);

@@ -212,8 +212,8 @@ sd_try_failing(Run *run)
 	run->tries_failing = true;
 	run->searched = 0;
 	run->failed_in_search = 0;
-	while (next < run->nfailing && run->stop_reason == NULL &&
-		   GetCurrentTimestamp() - began_at < time)
+	while (next < run->nfailing && GetCurrentTimestamp() - began_at < time &&
+		   sd_may_go_on(run))
 	{
 		Account    *accounts;
 		int64		limit = sd_within_limit(run, run->can_defer ?

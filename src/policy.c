@@ -52,7 +52,7 @@ static Oid	policy_types[] =
 {
 	TEXTOID, OIDOID, TEXTOID, NAMEARRAYOID, NAMEOID, INTERVALOID, NAMEOID,
 	OIDOID, TEXTOID, JSONBOID, NAMEARRAYOID, TEXTOID, TEXTOID, INTERVALOID,
-	BOOLOID
+	BOOLOID, INT4OID, FLOAT8OID
 };
 
 /* and of StepColumn */
@@ -158,7 +158,7 @@ read_policies(Oid schema, const char *name, bool all)
 									 " grace, done_column,"
 									 " audit_table::pg_catalog.oid, audit_table_name,"
 									 " audit_columns, audit_details, blocking_keys,"
-									 " time_zone, enabled"
+									 " time_zone, enabled, brake_accounts, brake_share"
 									 " FROM %s"
 									 " WHERE policy OPERATOR(pg_catalog.=) $1"
 									 " OR ($1 IS NULL AND (enabled OR $2))"
@@ -198,7 +198,24 @@ read_policy(Oid schema, HeapTuple tuple, TupleDesc tupdesc)
 	value = get_value(tuple, tupdesc, "time_zone", &is_null);
 	policy->time_zone = DatumGetTextPCopy(value);
 	policy->enabled = get_bool(tuple, tupdesc, "enabled");
+	policy->brake_accounts =
+		DatumGetInt32(get_value(tuple, tupdesc, "brake_accounts", &is_null));
+	policy->brake_share =
+		DatumGetFloat8(get_value(tuple, tupdesc, "brake_share", &is_null));
 	return policy;
+}
+
+/* Is a policy still enabled, as of now, whatever snapshot the transaction has? */
+bool
+sd_is_enabled(DeletionPolicy *policy)
+{
+	Oid			argtypes[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(policy->name)};
+
+	return sd_query_latest_as_owner(policy->schema,
+									psprintf("SELECT FROM %s WHERE policy OPERATOR(pg_catalog.=) $1 AND enabled",
+											 sd_own_table(policy->schema, "deletion_policy")),
+									lengthof(argtypes), argtypes, values) > 0;
 }
 
 /* Read the steps of a policy, in execution order */
@@ -472,12 +489,14 @@ sd_insert_policy(Oid schema, PolicyRow *row)
 										" account_table, account_table_name, key_columns,"
 										" due_column, grace, done_column,"
 										" audit_table, audit_table_name, audit_columns, audit_details,"
-										" blocking_keys, time_zone, overdue_after, enabled)"
+										" blocking_keys, time_zone, overdue_after, enabled,"
+										" brake_accounts, brake_share)"
 										" VALUES ($1, $2, $3, $4,"
 										" coalesce($5, 'deletion_scheduled_at'), coalesce($6, '0'), $7,"
 										" $8, $9, $10, coalesce($11, '{}'),"
 										" coalesce($12, 'fail'), coalesce($13, 'UTC'),"
-										" coalesce($14, '1 day'), coalesce($15, true))"
+										" coalesce($14, '1 day'), coalesce($15, true),"
+										" coalesce($16, 0), coalesce($17, 0.25))"
 										" ON CONFLICT DO NOTHING",
 										sd_own_table(schema, "deletion_policy")),
 							   SPI_OK_INSERT, lengthof(policy_types),
@@ -507,7 +526,9 @@ sd_update_policy(Oid schema, PolicyRow *row)
 										" blocking_keys = coalesce($12, blocking_keys),"
 										" time_zone = coalesce($13, time_zone),"
 										" overdue_after = coalesce($14, overdue_after),"
-										" enabled = coalesce($15, enabled)"
+										" enabled = coalesce($15, enabled),"
+										" brake_accounts = coalesce($16, brake_accounts),"
+										" brake_share = coalesce($17, brake_share)"
 										" WHERE policy OPERATOR(pg_catalog.=) $1",
 										sd_own_table(schema, "deletion_policy")),
 							   SPI_OK_UPDATE, lengthof(policy_types),

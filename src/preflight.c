@@ -45,6 +45,12 @@ sd_check_session(void)
 	PreventCommandDuringRecovery("process_scheduled_deletions()");
 	PreventCommandIfReadOnly("process_scheduled_deletions()");
 
+	if (!sd_enabled)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("scheduled deletion is disabled by a setting"),
+				 errdetail("The setting scheduled_deletion.enabled is off."),
+				 errhint("See who has set it, and why, in pg_db_role_setting or the configuration file; or run SET scheduled_deletion.enabled = on for this session.")));
 	if (SessionReplicationRole != SESSION_REPLICATION_ROLE_ORIGIN)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -28,6 +28,7 @@
 static Oid	default_audit_table(Oid account_table, List *key_columns);
 static Datum primary_key(Oid account_table);
 static void check_policy_values(PolicyRow *row);
+static void check_brake(PolicyRow *row);
 static void check_not_null(PolicyRow *row, int column, const char *name);
 static void check_names(PolicyRow *row, int column, const char *name);
 static void check_interval(PolicyRow *row, int column, const char *name);
@@ -144,6 +145,7 @@ check_policy_values(PolicyRow *row)
 
 	check_interval(row, SD_GRACE, "grace");
 	check_interval(row, SD_OVERDUE_AFTER, "overdue_after");
+	check_brake(row);
 	if (row->nulls[SD_TIME_ZONE] != 'n')
 		(void) DirectFunctionCall2(timestamptz_zone, row->values[SD_TIME_ZONE],
 								   TimestampTzGetDatum(GetCurrentTimestamp()));
@@ -159,6 +161,24 @@ check_policy_values(PolicyRow *row)
 							blocking_keys),
 					 errhint("Use 'fail' or 'delete'.")));
 	}
+}
+
+static void
+check_brake(PolicyRow *row)
+{
+	if (row->nulls[SD_BRAKE_ACCOUNTS] != 'n' &&
+		DatumGetInt32(row->values[SD_BRAKE_ACCOUNTS]) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("brake_accounts must not be negative"),
+				 errhint("Zero is no limit.")));
+	if (row->nulls[SD_BRAKE_SHARE] != 'n' &&
+		!(DatumGetFloat8(row->values[SD_BRAKE_SHARE]) > 0 &&
+		  DatumGetFloat8(row->values[SD_BRAKE_SHARE]) <= 1))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("brake_share must be greater than 0, and at most 1"),
+				 errhint("It is a part of all accounts, as 0.25 for a quarter; 1 is no limit.")));
 }
 
 static void

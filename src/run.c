@@ -71,6 +71,8 @@ sd_run(Run *run)
 	sd_prepare_plan(run->plan);
 	sd_prepare_batches(run);
 	refuse_pending_violation(run);
+	if (!run->release_brake)
+		sd_brake(run);
 
 	run->rows = palloc0(sizeof(int64) * list_length(run->plan->steps));
 	sd_load_held(run);
@@ -114,7 +116,7 @@ delete_due_accounts(Run *run)
 {
 	Cursor		cursor = {0};
 
-	while (run->stop_reason == NULL)
+	while (sd_may_go_on(run))
 	{
 		bool		whole;
 		int64		limit = choose_batch_size(run, &whole);
@@ -150,6 +152,18 @@ delete_due_accounts(Run *run)
 		MemoryContextSwitchTo(run->run_context);
 	}
 	MemoryContextSwitchTo(run->run_context);
+}
+
+/*
+ * May the run begin another batch?  Not if it has stopped, nor if somebody has
+ * disabled the policy since, or removed it.
+ */
+bool
+sd_may_go_on(Run *run)
+{
+	if (run->stop_reason == NULL && !sd_is_enabled(run->policy))
+		run->stop_reason = "disabled";
+	return run->stop_reason == NULL;
 }
 
 /*

@@ -78,6 +78,7 @@ typedef struct Run
 	bool		is_limited;		/* delete no more than max_accounts */
 	int64		max_accounts;
 	bool		dry_run;
+	bool		release_brake;	/* however many are due */
 
 	/* State */
 	DeletionPlan *plan;
@@ -172,6 +173,7 @@ typedef struct Call
 	const char *policy_name;	/* NULL: every one that is enabled */
 	int64		max_accounts;	/* 0: no limit */
 	bool		dry_run;
+	bool		release_brake;
 
 	/* Results */
 	int64		run_id;
@@ -185,8 +187,12 @@ extern void sd_call(Call *call);
 
 /* run.c */
 extern void sd_run(Run *run);
+extern bool sd_may_go_on(Run *run);
 extern int64 sd_within_limit(Run *run, int64 naccounts);
 extern void sd_record_results(Run *run, Account *accounts, int naccounts);
+
+/* brake.c */
+extern void sd_brake(Run *run);
 
 /* failing.c */
 extern void sd_load_failing(Run *run);

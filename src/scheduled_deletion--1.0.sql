@@ -37,7 +37,9 @@ CREATE TABLE @extschema@.deletion_policy (
     blocking_keys text NOT NULL CHECK (blocking_keys IN ('fail', 'delete')),
     time_zone text NOT NULL,
     overdue_after interval NOT NULL CHECK (overdue_after >= '0'),
-    enabled boolean NOT NULL
+    enabled boolean NOT NULL,
+    brake_accounts integer NOT NULL CHECK (brake_accounts >= 0),
+    brake_share float8 NOT NULL CHECK (brake_share > 0 AND brake_share <= 1)
 );
 
 COMMENT ON TABLE @extschema@.deletion_policy IS
@@ -71,7 +73,11 @@ COMMENT ON COLUMN @extschema@.deletion_policy.time_zone IS
 COMMENT ON COLUMN @extschema@.deletion_policy.overdue_after IS
 'how long after it was due an account that is still there is overdue';
 COMMENT ON COLUMN @extschema@.deletion_policy.enabled IS
-'false: a run leaves the policy out, and one that names it leaves all as it is';
+'false: a run leaves the policy out, and one that names it leaves all as it is; one that is under way stops after its batch';
+COMMENT ON COLUMN @extschema@.deletion_policy.brake_accounts IS
+'how many accounts may be due for a run to delete any; 0: no such limit';
+COMMENT ON COLUMN @extschema@.deletion_policy.brake_share IS
+'the same as a part of all accounts, where more than a hundred are due; 1: no such limit';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.deletion_policy', '');
 
@@ -227,17 +233,19 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.deletion_run_id', '');
 CREATE FUNCTION @extschema@.process_scheduled_deletions(
     policy text DEFAULT NULL,
     max_accounts integer DEFAULT NULL,
-    dry_run boolean DEFAULT false
+    dry_run boolean DEFAULT false,
+    release_brake boolean DEFAULT false
 )
 RETURNS jsonb
 LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
 AS 'MODULE_PATHNAME';
 
-COMMENT ON FUNCTION @extschema@.process_scheduled_deletions(text, integer, boolean) IS
+COMMENT ON FUNCTION @extschema@.process_scheduled_deletions(text, integer, boolean, boolean) IS
 'deletes the accounts that are due, with all their rows and one audit row each, in the caller''s transaction
 policy: which policy to follow; null: every one that is enabled
 max_accounts: how many accounts to delete at most, earliest due first, not counting those that fail; null: all that are due
 dry_run: do it all, report, and undo it
+release_brake: for this once, whatever brake_accounts and brake_share of the policy say
 returns a report: counts, and for each account that could not be deleted why
 raises an error, and changes nothing, if no policy can run or if the trouble is not a single account''s';
 
@@ -257,13 +265,15 @@ CREATE FUNCTION @extschema@.add_deletion_policy(
     blocking_keys text DEFAULT 'fail',
     time_zone text DEFAULT 'UTC',
     overdue_after interval DEFAULT '1 day',
-    enabled boolean DEFAULT true
+    enabled boolean DEFAULT true,
+    brake_accounts integer DEFAULT 0,
+    brake_share float8 DEFAULT 0.25
 )
 RETURNS text
 LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
 AS 'MODULE_PATHNAME';
 
-COMMENT ON FUNCTION @extschema@.add_deletion_policy(text, regclass, name[], name, interval, name, regclass, jsonb, name[], text, text, interval, boolean) IS
+COMMENT ON FUNCTION @extschema@.add_deletion_policy(text, regclass, name[], name, interval, name, regclass, jsonb, name[], text, text, interval, boolean, integer, float8) IS
 'registers a deletion policy, and makes its plan to see that it can be followed
 key_columns: null: the primary key of the account table
 audit_table: null: audit_log in the schema of the account table, or else in the search_path
@@ -284,13 +294,15 @@ CREATE FUNCTION @extschema@.alter_deletion_policy(
     blocking_keys text DEFAULT NULL,
     time_zone text DEFAULT NULL,
     overdue_after interval DEFAULT NULL,
-    enabled boolean DEFAULT NULL
+    enabled boolean DEFAULT NULL,
+    brake_accounts integer DEFAULT NULL,
+    brake_share float8 DEFAULT NULL
 )
 RETURNS text
 LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
 AS 'MODULE_PATHNAME';
 
-COMMENT ON FUNCTION @extschema@.alter_deletion_policy(text, regclass, name[], name, interval, name, regclass, jsonb, name[], text, text, interval, boolean) IS
+COMMENT ON FUNCTION @extschema@.alter_deletion_policy(text, regclass, name[], name, interval, name, regclass, jsonb, name[], text, text, interval, boolean, integer, float8) IS
 'changes a deletion policy where an argument is not null, and makes its plan again unless it is disabled
 done_column: an empty name: none any more
 returns the name of the policy

@@ -24,6 +24,7 @@
  *	estimate.c	how many rows that are, by the planner's statistics
  *	call.c		one call: the policies that it names, each in its turn
  *	run.c		pick due accounts, batch by batch, until none is left
+ *	brake.c		unless they are too many
  *	failing.c	those that have failed before, tried last
  *	search.c	delete a batch; find the accounts that fail
  *	batch.c		one attempt: lock, collect, blockers, steps, audit, prove
@@ -80,6 +81,7 @@
 SD_MODULE_MAGIC;
 
 int			sd_batch_size = SD_DEFAULT_BATCH_SIZE;
+bool		sd_enabled = true;
 
 PG_FUNCTION_INFO_V1(process_scheduled_deletions);
 PG_FUNCTION_INFO_V1(add_deletion_policy);
@@ -110,7 +112,8 @@ static uint64 remove_from(FunctionCallInfo fcinfo, const char *table,
 static const int policy_arguments[] = {
 	SD_POLICY, SD_ACCOUNT_TABLE, SD_KEY_COLUMNS, SD_DUE_COLUMN, SD_GRACE,
 	SD_DONE_COLUMN, SD_AUDIT_TABLE_COLUMN, SD_AUDIT_COLUMNS, SD_AUDIT_DETAILS,
-	SD_BLOCKING_KEYS, SD_TIME_ZONE, SD_OVERDUE_AFTER, SD_ENABLED
+	SD_BLOCKING_KEYS, SD_TIME_ZONE, SD_OVERDUE_AFTER, SD_ENABLED,
+	SD_BRAKE_ACCOUNTS, SD_BRAKE_SHARE
 };
 static const int step_arguments[] = {
 	SD_STEP_POLICY, SD_STEP_TABLE, SD_STEP_COLUMNS, SD_STEP_ACTION,
@@ -131,12 +134,21 @@ _PG_init(void)
 							PGC_USERSET,
 							0,
 							NULL, NULL, NULL);
+	DefineCustomBoolVariable("scheduled_deletion.enabled",
+							 "Lets process_scheduled_deletions() delete accounts.",
+							 "Off, it raises an error: for a database or a role that must not, as a copy of the one in production.",
+							 &sd_enabled,
+							 true,
+							 PGC_USERSET,
+							 0,
+							 NULL, NULL, NULL);
 	MarkGUCPrefixReserved("scheduled_deletion");
 }
 
 /*
  * process_scheduled_deletions(policy text, max_accounts integer,
- *							   dry_run boolean) RETURNS jsonb
+ *							   dry_run boolean, release_brake boolean)
+ * RETURNS jsonb
  *
  * Delete the accounts that are due of one policy, or of all that are enabled, in
  * the caller's transaction.
@@ -157,11 +169,16 @@ process_scheduled_deletions(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("dry_run must not be null")));
+	if (PG_ARGISNULL(3))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("release_brake must not be null")));
 
 	call.schema = get_func_namespace(fcinfo->flinfo->fn_oid);
 	call.policy_name = get_text_argument(fcinfo, 0);
 	call.max_accounts = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
 	call.dry_run = PG_GETARG_BOOL(2);
+	call.release_brake = PG_GETARG_BOOL(3);
 
 	SPI_connect();
 	sd_call(&call);

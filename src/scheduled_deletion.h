@@ -59,6 +59,7 @@
 
 /* Settings */
 extern int	sd_batch_size;
+extern bool sd_enabled;
 
 /* What happens to the rows of a step */
 typedef enum StepAction
@@ -118,6 +119,8 @@ typedef struct DeletionPolicy
 	bool		follow_blocking_keys;
 	text	   *time_zone;
 	bool		enabled;
+	int			brake_accounts; /* the most that a run may delete; 0: any */
+	double		brake_share;	/* the same as a part of all; 1: all */
 	List	   *steps;			/* DeletionStep *, in the order given */
 } DeletionPolicy;
 
@@ -140,6 +143,8 @@ typedef enum PolicyColumn
 	SD_TIME_ZONE,
 	SD_OVERDUE_AFTER,
 	SD_ENABLED,
+	SD_BRAKE_ACCOUNTS,
+	SD_BRAKE_SHARE,
 	SD_NCOLUMNS
 } PolicyColumn;
 
@@ -162,7 +167,7 @@ typedef struct PolicyRow
 	char		nulls[SD_NCOLUMNS + 1];
 } PolicyRow;
 
-#define SD_NULL_ROW		{.nulls = "nnnnnnnnnnnnnnn"}
+#define SD_NULL_ROW		{.nulls = "nnnnnnnnnnnnnnnnn"}
 
 /* Where a statement's parameter gets its value from */
 typedef enum ParamSource
@@ -477,6 +482,7 @@ extern void sd_write_leftovers(DeletionPlan *plan, PlanLink *link, int limit,
 /* policy.c */
 extern List *sd_load_policies(Oid schema, const char *name, bool all,
 							  bool may_register);
+extern bool sd_is_enabled(DeletionPolicy *policy);
 extern void sd_set_column(PolicyRow *row, int column, Datum value);
 extern void sd_set_table(PolicyRow *row, int column, Oid table);
 extern bool sd_insert_policy(Oid schema, PolicyRow *row);

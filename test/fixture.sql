@@ -10,8 +10,8 @@ SET search_path = app, erasure;
 \getenv srcdir PG_ABS_SRCDIR
 \set schema :srcdir '/test/schema.sql'
 \i :schema
-\set do_not_wait :srcdir '/test/do_not_wait.sql'
-\i :do_not_wait
+\set at_once :srcdir '/test/at_once.sql'
+\i :at_once
 
 -- The key of the account of that name.
 CREATE FUNCTION account(name text) RETURNS uuid

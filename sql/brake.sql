@@ -1,0 +1,98 @@
+-- A typo in somebody's UPDATE does not empty the database in one night; and a run is
+-- stopped by whoever may.
+\getenv srcdir PG_ABS_SRCDIR
+\set fixture :srcdir '/test/fixture.sql'
+\set ECHO none
+\i :fixture
+\set ECHO all
+DROP TRIGGER do_not_brake ON erasure.deletion_policy;
+CREATE FUNCTION outcome(report jsonb) RETURNS text LANGUAGE sql AS $$
+    SELECT string_agg(k || ' ' || (report ->> k), ', ') FROM unnest('{users_deleted,users_failed,stop_reason}'::text[]) k WHERE report ->> k <> '0' $$;
+CREATE TABLE users (id int PRIMARY KEY, deletion_scheduled_at timestamptz);
+CREATE INDEX ON users (deletion_scheduled_at);
+SET client_min_messages = warning;
+CREATE TABLE erased (user_id text, action text, details jsonb, created_at timestamptz);
+SELECT add_deletion_policy('users', 'users', audit_table => 'erased', audit_columns => '{"performed_by": null}');
+RESET client_min_messages;
+
+-- a quarter of the accounts, if more than a hundred are due
+INSERT INTO users SELECT n, CASE WHEN n <= 100 THEN '2020-01-01'::timestamptz END FROM generate_series(1, 120) n;
+SELECT outcome(process_scheduled_deletions());
+INSERT INTO users SELECT n, CASE WHEN n <= 1250 THEN '2020-01-01'::timestamptz END FROM generate_series(1001, 1980) n;
+SELECT outcome(process_scheduled_deletions());
+INSERT INTO users SELECT n, CASE WHEN n <= 2183 THEN '2020-01-01'::timestamptz END FROM generate_series(2001, 2183) n;
+UPDATE users SET deletion_scheduled_at = '2020-01-01' WHERE id <= 1360;
+SELECT count(*), count(deletion_scheduled_at) AS due FROM users;
+SELECT process_scheduled_deletions();  -- fails
+-- a limit is no consent, and a dry run is as the run would be
+SELECT process_scheduled_deletions(max_accounts => 1);  -- fails
+SELECT process_scheduled_deletions(dry_run => true);  -- fails
+SELECT count(*) FROM erased;
+SELECT outcome(process_scheduled_deletions(release_brake => true, dry_run => true));
+SELECT outcome(process_scheduled_deletions(release_brake => true, max_accounts => 10));
+SELECT process_scheduled_deletions(release_brake => NULL);  -- fails
+SELECT process_scheduled_deletions();  -- fails
+SELECT outcome(process_scheduled_deletions(release_brake => true));
+
+-- where accounts are many, they are not counted; nor need the table be analyzed
+TRUNCATE users;
+INSERT INTO users SELECT n FROM generate_series(1, 40000) n;
+UPDATE users SET deletion_scheduled_at = now() - interval '1 day' WHERE id <= 5000;
+SELECT outcome(process_scheduled_deletions(max_accounts => 1));
+UPDATE users SET deletion_scheduled_at = now() - interval '1 day';
+CREATE FUNCTION told() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN process_scheduled_deletions();
+EXCEPTION WHEN program_limit_exceeded THEN
+    RETURN regexp_replace(SQLERRM, 'about \d+', 'about N');
+END $$;
+SELECT told();
+ANALYZE users;
+SELECT told();
+
+-- a number of accounts; or no brake at all
+SELECT alter_deletion_policy('users', brake_accounts => 50, brake_share => 1);
+TRUNCATE users;
+INSERT INTO users SELECT n, '2020-01-01' FROM generate_series(1, 51) n;
+SELECT process_scheduled_deletions();  -- fails
+DELETE FROM users WHERE id = 51;
+SELECT outcome(process_scheduled_deletions());
+SELECT alter_deletion_policy('users', brake_accounts => 0);
+INSERT INTO users SELECT n, '2020-01-01' FROM generate_series(1, 200) n;
+SELECT outcome(process_scheduled_deletions(max_accounts => 50));
+SELECT alter_deletion_policy('users', brake_accounts => 120, brake_share => 0.5);
+INSERT INTO users SELECT n FROM generate_series(1001, 1050) n;
+SELECT process_scheduled_deletions();  -- fails
+SELECT alter_deletion_policy('users', brake_accounts => -1);  -- fails
+SELECT alter_deletion_policy('users', brake_share => 0);  -- fails
+SELECT alter_deletion_policy('users', brake_share => 1.1);  -- fails
+SELECT alter_deletion_policy('users', brake_share => 'NaN');  -- fails
+SELECT brake_accounts, brake_share FROM erasure.deletion_policy;
+
+-- of several policies it stops one
+SELECT add_account('one');
+SET client_min_messages = warning;
+SELECT add_deletion_policy('profiles', 'profiles', done_column => 'deleted_at');
+RESET client_min_messages;
+SELECT report -> 'users_deleted' AS deleted, report #> '{policies,users,fatal_error}' AS fatal_error FROM process_scheduled_deletions() report;
+SELECT remove_deletion_policy('profiles');
+
+-- the setting stops every run of a session, a role or a database
+SET scheduled_deletion.enabled = off;
+SELECT process_scheduled_deletions(release_brake => true);  -- fails
+RESET scheduled_deletion.enabled;
+
+-- the policy's own switch stops a run between two batches; what is done stays
+SELECT alter_deletion_policy('users', brake_accounts => 0, brake_share => 1);
+CREATE FUNCTION flip() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM alter_deletion_policy('users', enabled => false); RETURN OLD; END $$;
+CREATE TRIGGER flip BEFORE DELETE ON users FOR EACH ROW WHEN (OLD.id = 103) EXECUTE FUNCTION flip();
+SET scheduled_deletion.batch_size = 10;
+SET client_min_messages = warning;
+SELECT outcome(process_scheduled_deletions('users'));
+SELECT process_scheduled_deletions('users');  -- fails
+RESET client_min_messages;
+SELECT alter_deletion_policy('users', enabled => true);
+DROP TRIGGER flip ON users;
+SELECT outcome(process_scheduled_deletions('users'));
+:clean_up
