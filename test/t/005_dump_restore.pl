@@ -1,4 +1,4 @@
-# What the operator has decided survives a dump: policies and steps are there in
+# What the operator has decided survives a dump: policies, steps and holds are there in
 # the restored database, also under another owner and under other OIDs, and the
 # next run follows them.
 #
@@ -35,7 +35,7 @@ $node->safe_psql(
 	CREATE TABLE orders (id int PRIMARY KEY, user_id int);
 	CREATE TABLE items (order_id int, kind text);
 	CREATE TABLE invoices (user_id int);
-	INSERT INTO "Users" VALUES (1, 'gold', '2020-01-01'), (2, 'free', NULL);
+	INSERT INTO "Users" VALUES (1, 'gold', '2020-01-01'), (2, 'free', NULL), (3, 'held', '2020-01-01');
 	INSERT INTO orders VALUES (1, 1), (2, 2);
 	INSERT INTO items VALUES (1, 'a'), (1, 'b'), (2, 'a');
 	INSERT INTO invoices VALUES (1), (2);
@@ -48,6 +48,8 @@ $node->safe_psql(
 	SELECT add_deletion_policy('off', '"Users"', due_column => 'deletedAt', enabled => false,
 		audit_columns => '{"user_id": "userId"}');
 	SELECT process_scheduled_deletions(dry_run => true);
+	SELECT hold_account('3', 'case 1', policy => 'the users'), guard_held_accounts('the users');
+	DELETE FROM audit_log;
 	INSERT INTO erasure.deletion_failure VALUES ('the users', '2', 3, '2026-01-01', '2026-01-02', '2026-01-03', '23503', 'x', 'y', 'z');
 });
 
@@ -56,6 +58,8 @@ my $decided = q{
 	SELECT * FROM erasure.deletion_policy ORDER BY policy;
 	SELECT * FROM erasure.deletion_step ORDER BY policy, position;
 	SELECT * FROM erasure.deletion_failure;
+	SELECT * FROM erasure.deletion_hold;
+	SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY tgname;
 };
 my $before = $node->safe_psql('old', $decided);
 like($before, qr/Asia\/Tokyo/, 'policies are registered');
@@ -94,18 +98,21 @@ foreach my $database ('new', 'owned')
 		"$database: policies and steps are as they were");
 	is( $node->safe_psql(
 			$database, q{
-			SELECT r -> 'users_deleted', r ->> 'policy', (r ->> 'run_id')::int > 1
+			SELECT r -> 'users_deleted', r -> 'users_held', r ->> 'policy', (r ->> 'run_id')::int > 1
 			FROM erasure.process_scheduled_deletions() r}),
-		'1|the users|t',
+		'1|1|the users|t',
 		"$database: the next run follows them, and goes on counting");
 	is( $node->safe_psql(
 			$database, q{
-			SELECT details - 'run_id' FROM "The App".audit_log}),
+			SELECT details - 'run_id' FROM "The App".audit_log WHERE action = 'hard_deleted'}),
 		'{"policy": "the users", "account": {"plan": "gold"}, '
 		  . '"deleted_records": {"The App.Users": 1, "The App.items": 1, "The App.orders": 1}, '
 		  . '"retained_records": {"The App.invoices": {"rows": 1, "reason": "tax"}}, '
 		  . '"deletion_scheduled_at": "2020-01-01"}',
 		"$database: to the letter");
+	my (undef, undef, $error) =
+	  $node->psql($database, q{DELETE FROM "The App"."Users" WHERE id = 3});
+	like($error, qr/is on hold/, "$database: accounts on hold are guarded");
 }
 
 $node->stop;
