@@ -79,16 +79,16 @@ sd_hold(Oid schema, Request *request, const char *reason, TimestampTz *until)
 	else
 		nulls[6] = 'n';
 	if (sd_execute_as_owner(schema,
-							   psprintf("INSERT INTO %s AS h (account_table, account_table_name,"
-										" key_columns, account, reason, held_at, held_until)"
-										" VALUES ($1, $2, $3, $4, $5, $6, $7)"
-										" ON CONFLICT (account_table, key_columns, pg_catalog.hashtextextended(account, 0), reason)"
-										" DO UPDATE SET held_at = excluded.held_at,"
-										" held_until = excluded.held_until, refused_at = NULL"
-										" WHERE h.account OPERATOR(pg_catalog.=) excluded.account",
-										sd_own_table(schema, "deletion_hold")),
-							   SPI_OK_INSERT, lengthof(argtypes), argtypes,
-							   values, nulls) == 0)
+							psprintf("INSERT INTO %s AS h (account_table, account_table_name,"
+									 " key_columns, account, reason, held_at, held_until)"
+									 " VALUES ($1, $2, $3, $4, $5, $6, $7)"
+									 " ON CONFLICT (account_table, key_columns, pg_catalog.hashtextextended(account, 0), reason)"
+									 " DO UPDATE SET held_at = excluded.held_at,"
+									 " held_until = excluded.held_until, refused_at = NULL"
+									 " WHERE h.account OPERATOR(pg_catalog.=) excluded.account",
+									 sd_own_table(schema, "deletion_hold")),
+							SPI_OK_INSERT, lengthof(argtypes), argtypes,
+							values, nulls) == 0)
 		elog(ERROR, "two accounts have the same hash");
 	sd_write_audit_row(account.plan, account.key, "account_held",
 					   sd_hold_details(account.plan, reason, until),
@@ -196,4 +196,3 @@ delete_hold(Oid schema, Oid account_table, Hold *hold)
 							   SPI_OK_DELETE, lengthof(argtypes), argtypes,
 							   values, NULL) > 0;
 }
-

@@ -42,6 +42,7 @@ sd_key_text(PlanKey *key, Datum *values)
 	nestlevel = sd_begin_portable_text();
 	if (key->tupdesc == NULL)
 		text = value_text(type, values[0]);
+
 	else
 	{
 		nulls = palloc0(sizeof(bool) * key->ncolumns);

@@ -84,7 +84,8 @@ typedef struct Run
 	DeletionPlan *plan;
 	Datum		cutoff;			/* the latest value of the due column that is
 								 * due */
-	bool		can_defer;		/* some constraint or trigger is deferrable ... */
+	bool		can_defer;		/* some constraint or trigger is deferrable
+								 * ... */
 	bool		audit_can_defer;	/* ... of the audit table, too */
 	PlanStatement check_deferred;
 	Oid			user_id;		/* who called */
@@ -104,8 +105,8 @@ typedef struct Run
 		List	   *gone;		/* ... and no longer */
 	}			notes;
 	bool		tries_failing;	/* it is their turn */
-	RowSet	   *holds;			/* accounts that were on hold when it began, by
-								 * their keys; NULL if there are none */
+	RowSet	   *holds;			/* accounts that were on hold when it began,
+								 * by their keys; NULL if there are none */
 	Failure    *internal_error; /* NULL, or what the run stops for */
 	MemoryContext run_context;
 	MemoryContext batch_context;

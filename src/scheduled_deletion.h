@@ -297,8 +297,8 @@ typedef struct DeletePart
 {
 	PlanStep   *step;
 	List	   *links;			/* PlanLink *: their values are returned ... */
-	List	   *others;			/* ... and those of links that may lead its rows
-								 * to other accounts ... */
+	List	   *others;			/* ... and those of links that may lead its
+								 * rows to other accounts ... */
 	int			first_column;	/* ... from here on, then those of its keys */
 } DeletePart;
 

@@ -301,7 +301,7 @@ other_links(DeletionPlan *plan, DeletePart *part)
 	}
 	foreach(lc, list_concat_copy(part->links, others))
 		plan->shares_rows = plan->shares_rows ||
-			((PlanLink *) lfirst(lc))->key->step != plan->account;
+		((PlanLink *) lfirst(lc))->key->step != plan->account;
 	return others;
 }
 
