@@ -19,6 +19,7 @@ OBJS = \
 	src/check_accounts.o \
 	src/check_code.o \
 	src/check_columns.o \
+	src/check_holds.o \
 	src/check_indexes.o \
 	src/check_keys.o \
 	src/check_role.o \

@@ -147,6 +147,18 @@ SELECT count(*) FROM erasure.deletion_failure WHERE policy = 'users';
 DELETE FROM erasure.deletion_hold WHERE reason = 'case 2';
 SELECT * FROM ids(process_scheduled_deletions('users'));
 
+-- the check tells of holds that protect nobody, or only from the job
+INSERT INTO users VALUES (21, '2026-01-01'), (22, '2026-01-02');
+SELECT hold_account(id::text, 'case', policy => 'users') FROM users;
+SELECT severity, code, message, remedy FROM check_deletion_policy('users') WHERE code LIKE '%hold';
+SELECT guard_held_accounts('users');
+ALTER TABLE users DISABLE TRIGGER guard_held_accounts;
+UPDATE users SET id = 23 WHERE id = 22;
+SELECT severity, code, message, remedy FROM check_deletion_policy('users') WHERE code LIKE '%hold';
+SELECT guard_held_accounts('users');
+SELECT severity, code, message, remedy FROM check_deletion_policy('users') WHERE code LIKE '%hold';
+SELECT count(release_account(id, policy => 'users')) FROM unnest('{21,22}'::text[]) id;
+
 -- keys of several columns, and whose text depends on settings
 CREATE TABLE members (day date, name text, deletion_scheduled_at timestamptz DEFAULT '2020-01-01', PRIMARY KEY (day, name));
 SET client_min_messages = warning;

@@ -231,7 +231,7 @@ CREATE FUNCTION run_with(function_name text, statement text) RETURNS bigint LANG
 DECLARE
     deleted bigint;
 BEGIN
-    EXECUTE format('CREATE TRIGGER does AFTER DELETE ON check_ins EXECUTE FUNCTION %I(%L)', function_name, statement);
+    EXECUTE format('CREATE TRIGGER does AFTER DELETE ON crisis_plan FOR EACH ROW EXECUTE FUNCTION %I(%L)', function_name, statement);
     SET LOCAL ROLE regress_sd_job;
     BEGIN
         deleted := (process_scheduled_deletions() ->> 'users_deleted')::bigint;
@@ -242,7 +242,7 @@ BEGIN
         RAISE WARNING 'the caller has become %', current_user;
     END IF;
     RESET ROLE;
-    DROP TRIGGER does ON check_ins;
+    DROP TRIGGER does ON crisis_plan;
     RETURN deleted;
 END
 $$;

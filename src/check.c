@@ -73,6 +73,7 @@ sd_check_policy(DeletionPolicy *policy, Oid role)
 		sd_check_indexes(&check);
 		sd_check_triggers(&check);
 		sd_check_role(&check);
+		sd_check_holds(&check);
 		sd_check_accounts(&check);
 	}
 	list_sort(check.findings, compare_findings);

@@ -78,7 +78,9 @@ extern void sd_check_indexes(Check *check);
 extern void sd_check_triggers(Check *check);
 extern void sd_check_role(Check *check);
 extern List *sd_check_exposure(Oid schema);
+extern void sd_check_holds(Check *check);
 extern void sd_check_accounts(Check *check);
+extern bool sd_may_ask(Check *check, Oid table);
 extern char *sd_next_unread_mark(DeletionPolicy *policy, int *i);
 
 /* check_code.c */

@@ -38,7 +38,6 @@ static void check_marks(Check *check);
 static int64 count_marked(Check *check, const char *column, bool is_flag);
 static void check_leftovers(Check *check);
 static int64 count_leftovers(Check *check, PlanLink *link);
-static bool may_ask(Check *check, Oid table);
 static int64 ask_count(Check *check, const char *query, int nargs, Oid *argtypes,
 					   Datum *values);
 
@@ -145,7 +144,7 @@ count_marked(Check *check, const char *column, bool is_flag)
 	Oid			argtypes[] = {check->plan->due_type};
 	Datum		values[] = {sd_cutoff(check->plan, GetCurrentTimestamp())};
 
-	if (!may_ask(check, check->plan->account->table))
+	if (!sd_may_ask(check, check->plan->account->table))
 		return UNKNOWN_COUNT;
 	sd_write_marked(check->plan, column, is_flag, &marked);
 	return ask_count(check, marked.query.data, lengthof(argtypes), argtypes, values);
@@ -203,8 +202,8 @@ count_leftovers(Check *check, PlanLink *link)
 	if (link->key->step != check->plan->account ||
 		OidIsValid(link->member) || OidIsValid(link->key->member) ||
 		(link->definition != NULL && link->definition->match != NULL) ||
-		!may_ask(check, link->step->table) ||
-		!may_ask(check, check->plan->account->table))
+		!sd_may_ask(check, link->step->table) ||
+		!sd_may_ask(check, check->plan->account->table))
 		return UNKNOWN_COUNT;
 	initStringInfo(&query);
 	sd_write_leftovers(check->plan, link, MAX_DONE, &query);
@@ -212,8 +211,8 @@ count_leftovers(Check *check, PlanLink *link)
 }
 
 /* May the caller read all rows of a table, and run no code of others by that? */
-static bool
-may_ask(Check *check, Oid table)
+bool
+sd_may_ask(Check *check, Oid table)
 {
 	ListCell   *lc;
 

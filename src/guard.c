@@ -85,7 +85,7 @@ create_trigger(Oid schema, Oid table, const char *name, const char *events,
 {
 	const char *table_name = sd_qualified_name(table);
 
-	run_command(psprintf("CREATE TRIGGER %s %s ON %s FOR EACH %s EXECUTE FUNCTION %s.%s()",
+	run_command(psprintf("CREATE OR REPLACE TRIGGER %s %s ON %s FOR EACH %s EXECUTE FUNCTION %s.%s()",
 						 name, events, table_name, level,
 						 quote_identifier(get_namespace_name(schema)),
 						 SD_GUARD_FUNCTION));

@@ -18,6 +18,7 @@
  *	check_triggers.c	what can keep a row
  *	check_code.c	whose code runs
  *	check_role.c	what the job's role may do
+ *	check_holds.c	holds that protect nobody
  *	check_accounts.c	the accounts themselves
  *	finding.c		what is said alike
  *	describe.c	what deletion_plan() shows
