@@ -51,8 +51,13 @@ SELECT release_account(account('held')::text);
 SELECT outcome(process_scheduled_deletions());
 SELECT account FROM whole_accounts;
 SELECT * FROM broken_promises;
--- also of an account that is not there any more
-SELECT release_account(account('briefly')::text), release_account(account('nobody')::text);
+-- a hold that has expired is gone with the next run; and one can be released of an
+-- account that is not there any more
+SELECT count(*) FROM erasure.deletion_hold;
+SELECT add_account('by hand');
+SELECT hold_account(account('by hand')::text, 'case 2026/21');
+DELETE FROM profiles WHERE id = account('by hand');
+SELECT release_account(account('by hand')::text), release_account(account('nobody')::text);
 SELECT count(*) FROM erasure.deletion_hold;
 
 -- what cannot be held says so, and nothing is held
@@ -158,6 +163,26 @@ SELECT severity, code, message, remedy FROM check_deletion_policy('users') WHERE
 SELECT guard_held_accounts('users');
 SELECT severity, code, message, remedy FROM check_deletion_policy('users') WHERE code LIKE '%hold';
 SELECT count(release_account(id, policy => 'users')) FROM unnest('{21,22}'::text[]) id;
+
+-- nor does a policy on another table delete an account on hold, or what is its
+CREATE TABLE orgs (id int PRIMARY KEY, deletion_scheduled_at timestamptz DEFAULT '2020-01-01');
+CREATE TABLE people (code text COLLATE "C" PRIMARY KEY, org int REFERENCES orgs ON DELETE CASCADE, deletion_scheduled_at timestamptz);
+CREATE TABLE messages (sender text REFERENCES people ON DELETE CASCADE, receiver text REFERENCES people ON DELETE CASCADE);
+SET client_min_messages = warning;
+SELECT add_deletion_policy('orgs', 'orgs', audit_columns => '{"performed_by": null}', audit_table => 'erased');
+SELECT add_deletion_policy('people', 'people', audit_columns => '{"performed_by": null}', audit_table => 'erased');
+RESET client_min_messages;
+INSERT INTO orgs VALUES (1), (2), (3), (4);
+INSERT INTO people VALUES ('a', 1), ('b', 2), ('c', 3), ('d', NULL), ('e', 4);
+INSERT INTO messages VALUES ('b', 'd'), ('c', 'e');
+SELECT hold_account('a', 'case 7', policy => 'people'), hold_account('d', 'case 8', policy => 'people');
+SELECT * FROM ids(process_scheduled_deletions('orgs')) ORDER BY failed;
+SELECT (SELECT array_agg(id ORDER BY id) FROM orgs) AS orgs, (SELECT array_agg(code ORDER BY code) FROM people) AS people, (SELECT count(*) FROM messages) AS messages;
+SELECT release_account(code, policy => 'people') FROM people WHERE code IN ('a', 'd');
+SELECT retry_account();
+SELECT * FROM ids(process_scheduled_deletions('orgs')) ORDER BY failed;
+SELECT remove_deletion_policy('orgs'), remove_deletion_policy('people');
+DROP TABLE orgs, people, messages;
 
 -- keys of several columns, and whose text depends on settings
 CREATE TABLE members (day date, name text, deletion_scheduled_at timestamptz DEFAULT '2020-01-01', PRIMARY KEY (day, name));

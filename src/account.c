@@ -63,7 +63,7 @@ begin(Oid schema, Request *request, FoundAccount *account)
 	sd_resolve_audit_table(plan);
 	sd_prepare(&plan->audit);
 	account->plan = plan;
-	account->hold_key = sd_hold_key(plan, rel);
+	account->hold_key = sd_hold_key(plan->account, rel, plan->key);
 	account->key = palloc0(sizeof(Datum) * plan->account->nvalues);
 	memcpy(account->key, sd_key_from_text(plan->key, request->account),
 		   sizeof(Datum) * plan->key->ncolumns);

@@ -291,12 +291,15 @@ attempt_body(void *arg)
 	sd_spare_held(attempt);
 	take_pending(attempt, attempt->accounts, attempt->naccounts);
 	do
+	{
+		sd_begin_rows(attempt);
 		sd_collect_rows(attempt);
-	while (drop_blocked_accounts(attempt));
+	} while (drop_blocked_accounts(attempt));
 	if (attempt->naccounts == 0)
 		return false;
 
-	if (!sd_execute_steps(attempt) || !sd_accounts_are_gone(attempt))
+	if (!sd_none_is_held(attempt) || !sd_execute_steps(attempt) ||
+		!sd_accounts_are_gone(attempt) || !sd_none_is_held(attempt))
 		return false;
 
 	/* what shows after that is the audit table's */

@@ -209,9 +209,9 @@ make_plan(Check *check)
 	if (!make_part(check, &plan, sd_resolve_audit_table, "audit_table") &&
 		!is_table(check->policy->audit_table))
 		check->policy->audit_table = InvalidOid;
-	(void) make_part(check, &plan, sd_find_hold_links, "hold");
 	if (!make_part(check, &plan, sd_discover, "step"))
 		return;
+	(void) make_part(check, &plan, sd_find_hold_links, "hold");
 	leave_out_lost_steps(check);
 	(void) make_part(check, &plan, sd_refuse_audit_cascades, "audit_table");
 	(void) make_part(check, &plan, sd_refuse_steps, "step");

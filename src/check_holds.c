@@ -49,13 +49,25 @@ static void
 check_lost_holds(Check *check, List *holds)
 {
 	DeletionPlan *plan = check->plan;
-	RowSet	   *rows = sd_held_rows(plan->account, plan->hold_keys, holds);
+	List	   *keys = NIL;
+	RowSet	   *rows;
 	uint64		nfound = 0;
 	Finding    *finding;
 	ListCell   *lc;
 
 	foreach(lc, plan->hold_links)
-		nfound += count_held(plan, lfirst(lc), rows);
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (link->step == plan->account)
+			keys = lappend(keys, link->key);
+	}
+	rows = sd_held_rows(plan->account, keys, holds);
+	foreach(lc, plan->hold_links)
+	{
+		if (((PlanLink *) lfirst(lc))->step == plan->account)
+			nfound += count_held(plan, lfirst(lc), rows);
+	}
 	if (nfound >= list_length(holds))
 		return;
 	finding = sd_add_finding(check, SD_WARNING, "lost_hold",

@@ -27,16 +27,12 @@ typedef struct Collected
 static bool collect_from(Attempt *attempt, PlanStep *step);
 static void collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 
-/*
- * Collect the rows to be deleted that others refer to, from the accounts
- * outwards, until no link leads to a new one.
- */
+/* Begin with no rows but the accounts */
 void
-sd_collect_rows(Attempt *attempt)
+sd_begin_rows(Attempt *attempt)
 {
 	DeletionPlan *plan = attempt->run->plan;
 	MemoryContext caller_context = MemoryContextSwitchTo(attempt->rows_context);
-	bool		found;
 	ListCell   *lc;
 
 	MemoryContextReset(attempt->rows_context);
@@ -48,6 +44,20 @@ sd_collect_rows(Attempt *attempt)
 			attempt->sets[step->number] = sd_make_rows(step);
 	}
 	memset(attempt->seen, 0, sizeof(int) * plan->nlinks);
+	MemoryContextSwitchTo(caller_context);
+}
+
+/*
+ * Collect the rows to be deleted that others refer to, from those that are there
+ * outwards, until no link leads to a new one.
+ */
+void
+sd_collect_rows(Attempt *attempt)
+{
+	DeletionPlan *plan = attempt->run->plan;
+	MemoryContext caller_context = MemoryContextSwitchTo(attempt->rows_context);
+	bool		found;
+	ListCell   *lc;
 
 	/* what is deleted last is what the others refer to */
 	do

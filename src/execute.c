@@ -21,7 +21,7 @@ static void counted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void expected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void mark_deleted(Attempt *attempt, PlanStep *step,
-						 TupleTableSlot *slot, int column);
+						 TupleTableSlot *slot, int column, Account *owner);
 static bool rows_of_step_are_gone(Attempt *attempt, PlanStep *step);
 pg_noreturn static void throw_changed_rows(PlanStep *step);
 
@@ -186,19 +186,22 @@ deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 
 	if (part->step != attempt->run->plan->account &&
 		attempt->sets[part->step->number] != NULL)
-		mark_deleted(attempt, part->step, slot, column);
+		mark_deleted(attempt, part->step, slot, column, row->account);
 }
 
 /*
- * A row of a step was deleted that others may have referred to: it must be one
- * that was collected, or else nothing is known of those.
+ * A row of a step was deleted, for that account, that others may have referred to: it
+ * must be one that was collected, or else nothing is known of those.
  */
 static void
-mark_deleted(Attempt *attempt, PlanStep *step, TupleTableSlot *slot, int column)
+mark_deleted(Attempt *attempt, PlanStep *step, TupleTableSlot *slot, int column,
+			 Account *owner)
 {
 	Row		   *row = sd_make_row(step, NULL);
 
 	sd_fill_row(step, row, slot, column);
+	if (attempt->held != NULL)
+		sd_check_row(attempt, step, row, owner);
 	if (!sd_mark_deleted(attempt->sets[step->number], row))
 		throw_changed_rows(step);
 }

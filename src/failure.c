@@ -146,7 +146,7 @@ sd_held_rows_failure(Oid table, const char *reason)
 	failure->kind = SD_ACCOUNT_FAILURE;
 	failure->sqlstate = ERRCODE_RESTRICT_VIOLATION;
 	failure->table_name = sd_table_name(table);
-	failure->message = psprintf("rows of table \"%s\" belong to an account on hold, too: %s",
+	failure->message = psprintf("rows of table \"%s\" belong to an account on hold: %s",
 								failure->table_name, reason);
 	return failure;
 }

@@ -71,7 +71,8 @@ sd_set_guard(Oid schema, const char *policy_name, bool enabled)
 	rel = table_open(table, NoLock);
 	create_trigger(schema, table, SD_GUARD,
 				   psprintf("AFTER DELETE OR UPDATE OF %s",
-							sd_sql_names(sd_key_names(sd_hold_key(plan, rel)))),
+							sd_sql_names(sd_key_names(sd_hold_key(plan->account, rel,
+																   plan->key)))),
 				   "ROW");
 	create_trigger(schema, table, SD_TRUNCATE_GUARD, "BEFORE TRUNCATE",
 				   "STATEMENT");

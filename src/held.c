@@ -24,10 +24,82 @@
 
 #include "run.h"
 
+static List *account_tables(Oid schema);
+static void add_hold_links(DeletionPlan *plan, PlanStep *step);
 static bool have_columns(Oid table, List *names);
 static Row *make_held_row(PlanStep *step, PlanKey *key, Hold *hold);
 pg_noreturn static void throw_unreadable(PlanStep *step, Hold *hold,
 										 const char *detail);
+
+/*
+ * Find by which keys rows that a plan deletes can be accounts on hold: those of its
+ * account table, and of others that are the account table of some policy, or were
+ * when a hold was placed.
+ */
+void
+sd_find_hold_links(DeletionPlan *plan)
+{
+	Oid			schema = plan->policy->schema;
+	List	   *tables = account_tables(schema);
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+
+		if (step == plan->account ||
+			(step->action == SD_DELETE && list_member_oid(tables, step->table)))
+			add_hold_links(plan, step);
+	}
+}
+
+/* The tables of which accounts can be on hold */
+static List *
+account_tables(Oid schema)
+{
+	List	   *tables = NIL;
+	uint64		n = sd_query_latest_as_owner(schema,
+											 psprintf("SELECT account_table::pg_catalog.oid FROM %s"
+													  " UNION SELECT account_table::pg_catalog.oid FROM %s",
+													  sd_own_table(schema, "deletion_policy"),
+													  sd_own_table(schema, "deletion_hold")),
+											 0, NULL, NULL);
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		is_null;
+
+		tables = lappend_oid(tables,
+							 DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+															SPI_tuptable->tupdesc,
+															1, &is_null)));
+	}
+	return tables;
+}
+
+/* By the key of tonight, and those by which holds were placed before */
+static void
+add_hold_links(DeletionPlan *plan, PlanStep *step)
+{
+	List	   *holds = sd_load_holds(plan->policy->schema, step->table, true);
+	Relation	rel = table_open(step->table, NoLock);
+	PlanKey    *key = sd_hold_key(step, rel,
+								  step == plan->account ? plan->key : NULL);
+	List	   *keys = list_concat_unique_ptr(key != NULL ? list_make1(key) : NIL,
+											  sd_add_hold_keys(step, holds));
+	ListCell   *lc;
+
+	foreach(lc, keys)
+	{
+		key = lfirst(lc);
+		plan->hold_links = lappend(plan->hold_links,
+								   key == plan->key ? plan->self :
+								   sd_make_link(plan, step, rel,
+												sd_key_names(key), key,
+												InvalidOid, NULL));
+	}
+	table_close(rel, NoLock);
+}
 
 /*
  * The holds on accounts of a table: Hold *.  If "only_active", those that have not
@@ -117,8 +189,8 @@ have_columns(Oid table, List *names)
 }
 
 /*
- * The accounts that are on hold, by the keys of the step that sd_add_hold_keys()
- * has returned; of each, only the key by which the hold was placed is known.
+ * The accounts that are on hold, by those keys of the step; of each, only the key by
+ * which the hold was placed is known.
  */
 RowSet *
 sd_held_rows(PlanStep *step, List *keys, List *holds)
@@ -213,6 +285,28 @@ sd_copy_hold(const Hold *hold)
 	copy->account = pstrdup(hold->account);
 	copy->reason = pstrdup(hold->reason);
 	return copy;
+}
+
+/*
+ * Delete the holds on a table that have expired: that they ended, and when, is in the
+ * audit row of their beginning.
+ */
+void
+sd_delete_expired_holds(Oid schema, Oid account_table)
+{
+	Oid			argtypes[] = {OIDOID, TIMESTAMPTZOID};
+	Datum		values[] = {ObjectIdGetDatum(account_table),
+	TimestampTzGetDatum(GetCurrentTimestamp())};
+	char	   *table = sd_own_table(schema, "deletion_hold");
+
+	(void) sd_execute_as_owner(schema,
+							   psprintf("DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+										"SELECT ctid FROM %s"
+										" WHERE account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1"
+										" AND held_until OPERATOR(pg_catalog.<=) $2 FOR UPDATE SKIP LOCKED))",
+										table, table),
+							   SPI_OK_DELETE, lengthof(argtypes), argtypes,
+							   values, NULL);
 }
 
 /*

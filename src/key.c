@@ -159,17 +159,17 @@ add_primary_key(PlanStep *step)
 }
 
 /*
- * The key of the account table by which holds are placed: its primary key, which is
- * the same for every policy on it; or else the policy's.
+ * The key of an account table by which holds are placed: its primary key, which is
+ * the same for every policy on it; or else another one.
  */
 PlanKey *
-sd_hold_key(DeletionPlan *plan, Relation account_table)
+sd_hold_key(PlanStep *step, Relation account_table, PlanKey *otherwise)
 {
 	List	   *names = sd_primary_key_columns(account_table);
 
 	return names != NIL && can_be_key(account_table, names) ?
-		sd_find_key(plan->account, account_table, names, InvalidOid, InvalidOid,
-					InvalidOid) : plan->key;
+		sd_find_key(step, account_table, names, InvalidOid, InvalidOid,
+					InvalidOid) : otherwise;
 }
 
 /*

@@ -36,8 +36,8 @@ sd_make_plan(DeletionPolicy *policy, LOCKMODE lockmode)
 	DeletionPlan *plan = sd_begin_plan(policy, lockmode);
 
 	sd_resolve_audit_table(plan);
-	sd_find_hold_links(plan);
 	sd_discover(plan);
+	sd_find_hold_links(plan);
 	sd_refuse_audit_cascades(plan);
 	sd_refuse_steps(plan);
 	sd_refuse_detaching(plan);
@@ -61,33 +61,6 @@ sd_begin_plan(DeletionPolicy *policy, LOCKMODE lockmode)
 	resolve_account_table(plan, account_table);
 	table_close(account_table, NoLock);
 	return plan;
-}
-
-/*
- * Find by which keys accounts can be on hold: by that of tonight, and those by which
- * holds were placed before.
- */
-void
-sd_find_hold_links(DeletionPlan *plan)
-{
-	List	   *holds = sd_load_holds(plan->policy->schema,
-									  plan->account->table, true);
-	Relation	rel = table_open(plan->account->table, NoLock);
-	ListCell   *lc;
-
-	plan->hold_keys = list_concat_unique_ptr(list_make1(sd_hold_key(plan, rel)),
-											 sd_add_hold_keys(plan->account, holds));
-	foreach(lc, plan->hold_keys)
-	{
-		PlanKey    *key = lfirst(lc);
-
-		plan->hold_links = lappend(plan->hold_links,
-								   key == plan->key ? plan->self :
-								   sd_make_link(plan, plan->account, rel,
-												sd_key_names(key), key,
-												InvalidOid, NULL));
-	}
-	table_close(rel, NoLock);
 }
 
 /* Parse the statements, for which the caller must have the privileges */

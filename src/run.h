@@ -221,6 +221,7 @@ extern bool sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 extern ErrorData *sd_deferred_error(Run *run);
 
 /* collect.c */
+extern void sd_begin_rows(Attempt *attempt);
 extern void sd_collect_rows(Attempt *attempt);
 
 /* spare.c */
@@ -229,6 +230,9 @@ extern bool sd_is_held(Run *run, Account *account);
 extern void sd_spare_held(Attempt *attempt);
 extern void sd_check_sharing(Attempt *attempt, DeletePart *part, Account *owner,
 							 TupleTableSlot *slot, int column);
+extern bool sd_none_is_held(Attempt *attempt);
+extern void sd_check_row(Attempt *attempt, PlanStep *step, Row *row,
+						 Account *owner);
 extern void sd_record_refusal(Run *run, Account *account);
 extern void sd_write_refusals(Run *run);
 
@@ -262,6 +266,8 @@ extern void sd_add_account(RowSet *set, PlanStep *step, Account *account);
 extern int	sd_count_rows(RowSet *set);
 extern Row *sd_find_row(RowSet *set, PlanKey *key, FmgrInfo *compare,
 						Datum *values);
+extern Row *sd_find_same_row(RowSet *set, Row *row);
+extern Row *sd_next_same_row(RowSet *set, RowSet *other, int *i);
 extern bool sd_is_new_row(RowSet *set, Row *row);
 extern bool sd_mark_deleted(RowSet *set, Row *row);
 extern bool sd_all_deleted(RowSet *set);

@@ -315,8 +315,8 @@ typedef struct DeletionPlan
 	PlanStep   *account;		/* the step that deletes the accounts */
 	PlanKey    *key;			/* theirs */
 	PlanLink   *self;			/* its own columns, compared with it */
-	List	   *hold_keys;		/* PlanKey *: by which holds were placed ... */
-	List	   *hold_links;		/* ... and PlanLink *: the same of each */
+	List	   *hold_links;		/* PlanLink *: by which rows that are deleted
+								 * can be accounts on hold */
 	bool		shares_rows;	/* some row may lead to a row of a step beside
 								 * the one for which it is deleted */
 	List	   *account_tables; /* the account table and all its partitions */
@@ -422,7 +422,6 @@ extern List *sd_hidden_tables(DeletionPlan *plan, Oid role);
 /* plan.c */
 extern DeletionPlan *sd_make_plan(DeletionPolicy *policy, LOCKMODE lockmode);
 extern DeletionPlan *sd_begin_plan(DeletionPolicy *policy, LOCKMODE lockmode);
-extern void sd_find_hold_links(DeletionPlan *plan);
 extern void sd_prepare_plan(DeletionPlan *plan);
 
 /* due.c */
@@ -497,10 +496,12 @@ extern PlanLink *sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel,
 							  Oid *fk_equals);
 
 /* held.c */
+extern void sd_find_hold_links(DeletionPlan *plan);
 extern List *sd_load_holds(Oid schema, Oid account_table, bool only_active);
 extern List *sd_add_hold_keys(PlanStep *step, List *holds);
 extern Datum *sd_held_key(PlanKey *key, Hold *hold);
 extern Hold *sd_copy_hold(const Hold *hold);
+extern void sd_delete_expired_holds(Oid schema, Oid account_table);
 extern bool sd_note_refusal(Oid schema, Oid account_table, Hold *hold);
 extern void sd_move_holds(Oid schema, Oid old_table, Oid new_table);
 
@@ -510,7 +511,8 @@ extern bool sd_is_partial(Relation index);
 /* key.c */
 extern List *sd_key_names(PlanKey *key);
 extern PlanKey *sd_account_key(DeletionPlan *plan, Relation account_table);
-extern PlanKey *sd_hold_key(DeletionPlan *plan, Relation account_table);
+extern PlanKey *sd_hold_key(PlanStep *step, Relation account_table,
+							PlanKey *otherwise);
 extern PlanKey *sd_find_key(PlanStep *step, Relation rel, List *names,
 							Oid index, Oid member, Oid cast);
 extern List *sd_primary_key_columns(Relation rel);

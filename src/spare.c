@@ -26,16 +26,21 @@
 
 #include "run.h"
 
-/* The rows of the account table that are read of accounts on hold */
+/* The rows that are read of accounts on hold */
 typedef struct HeldAccounts
 {
 	PlanLink   *link;
 	List	   *rows;			/* Row * */
 } HeldAccounts;
 
+static List *keys_of(DeletionPlan *plan, PlanStep *step);
+static Attempt *begin_held(Attempt *attempt);
+static void find_held(Attempt *attempt, Attempt *held, PlanStep *step,
+					  RowSet *holds);
 static void drop_held(Attempt *attempt, RowSet *holds);
-static Attempt *find_held_rows(Attempt *attempt, RowSet *holds);
 static void held_account(Attempt *held, TupleTableSlot *slot, void *arg);
+static void fail_owner(Attempt *attempt, PlanStep *step, Account *owner,
+					   Row *held);
 static bool write_body(void *arg);
 
 /*
@@ -46,13 +51,29 @@ void
 sd_load_held(Run *run)
 {
 	DeletionPlan *plan = run->plan;
-	List	   *holds;
+	List	   *holds = sd_load_holds(plan->policy->schema,
+									  plan->account->table, true);
 
-	if (linitial(plan->hold_keys) != plan->key)
-		return;
-	holds = sd_load_holds(plan->policy->schema, plan->account->table, true);
-	if (holds != NIL)
-		run->holds = sd_held_rows(plan->account, plan->hold_keys, holds);
+	if (holds != NIL && linitial(plan->hold_links) == plan->self)
+		run->holds = sd_held_rows(plan->account, keys_of(plan, plan->account),
+								  holds);
+}
+
+/* The keys by which rows of a step can be on hold: PlanKey * */
+static List *
+keys_of(DeletionPlan *plan, PlanStep *step)
+{
+	List	   *keys = NIL;
+	ListCell   *lc;
+
+	foreach(lc, plan->hold_links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (link->step == step)
+			keys = lappend(keys, link->key);
+	}
+	return keys;
 }
 
 /* Was an account that is picked on hold then?  If so, its hold is set. */
@@ -73,67 +94,47 @@ sd_is_held(Run *run, Account *account)
 
 /*
  * Drop the accounts of an attempt that are on hold, whose rows are locked; and find
- * what the others must not delete with theirs.
+ * what the others must not delete with theirs: the accounts on hold and their rows,
+ * as an attempt of their own, in which nothing is deleted.
  */
 void
 sd_spare_held(Attempt *attempt)
 {
 	DeletionPlan *plan = attempt->run->plan;
-	List	   *holds = sd_load_holds(plan->policy->schema,
-									  plan->account->table, true);
-	RowSet	   *rows;
-
-	attempt->held = NULL;
-	if (holds == NIL)
-		return;
-	sd_set_doing(attempt, "reading the holds on accounts of",
-				 plan->account->table);
-	rows = sd_held_rows(plan->account, plan->hold_keys, holds);
-	drop_held(attempt, rows);
-	attempt->held = find_held_rows(attempt, rows);
-}
-
-static void
-drop_held(Attempt *attempt, RowSet *holds)
-{
+	Attempt    *held = NULL;
+	PlanStep   *step = NULL;
 	ListCell   *lc;
 
-	for (int i = 0; i < attempt->naccounts; i++)
+	attempt->held = NULL;
+	foreach(lc, plan->hold_links)
 	{
-		Account    *account = attempt->accounts[i];
+		PlanLink   *link = lfirst(lc);
+		List	   *holds;
 
-		foreach(lc, attempt->run->plan->hold_links)
-		{
-			PlanLink   *link = lfirst(lc);
-			PlanKey    *key = link->key;
-			Row		   *row;
-
-			if (account->state != SD_PENDING || account->nulls[key->first_value])
-				continue;
-			row = sd_find_row(holds, key, link->compare,
-							  &account->key[key->first_value]);
-			if (row == NULL)
-				continue;
-			account->state = SD_HELD;
-			MemoryContextSwitchTo(attempt->run->batch_context);
-			account->hold = sd_copy_hold(row->account->hold);
-			MemoryContextSwitchTo(attempt->context);
-		}
+		if (link->step == step)
+			continue;
+		step = link->step;
+		sd_set_doing(attempt, "reading the holds on accounts of", step->table);
+		holds = sd_load_holds(plan->policy->schema, step->table, true);
+		if (holds == NIL)
+			continue;
+		if (held == NULL)
+			held = begin_held(attempt);
+		find_held(attempt, held, step,
+				  sd_held_rows(step, keys_of(plan, step), holds));
 	}
+	if (held == NULL)
+		return;
+	if (plan->shares_rows)
+		sd_collect_rows(held);
+	attempt->held = held;
 }
 
-/*
- * The accounts on hold as an attempt of their own, in which nothing is deleted:
- * only to tell whose a row is.
- */
 static Attempt *
-find_held_rows(Attempt *attempt, RowSet *holds)
+begin_held(Attempt *attempt)
 {
 	DeletionPlan *plan = attempt->run->plan;
 	Attempt    *held = palloc0(sizeof(Attempt));
-	HeldAccounts accounts = {0};
-	RowSet	   *rows;
-	ListCell   *lc;
 
 	held->run = attempt->run;
 	held->context = attempt->context;
@@ -142,22 +143,62 @@ find_held_rows(Attempt *attempt, RowSet *holds)
 											   ALLOCSET_DEFAULT_SIZES);
 	held->sets = palloc0(sizeof(RowSet *) * list_length(plan->steps));
 	held->seen = palloc(sizeof(int) * plan->nlinks);
+	sd_begin_rows(held);
+	held->sets[plan->account->number] = sd_make_rows(plan->account);
+	return held;
+}
 
-	held->sets[plan->account->number] = holds;
-	foreach(lc, plan->hold_links)
+/*
+ * Find the rows of a step that are accounts on hold; if it is the accounts', those of
+ * the attempt are dropped.
+ */
+static void
+find_held(Attempt *attempt, Attempt *held, PlanStep *step, RowSet *holds)
+{
+	RowSet	   *rows = held->sets[step->number];
+	HeldAccounts accounts = {0};
+	ListCell   *lc;
+
+	if (step == attempt->run->plan->account)
+		drop_held(attempt, holds);
+
+	/* the holds tell only one key of each */
+	held->sets[step->number] = holds;
+	foreach(lc, attempt->run->plan->hold_links)
 	{
 		accounts.link = lfirst(lc);
-		sd_for_each_row(held, &accounts.link->collect, SPI_OK_SELECT, NULL,
-						held_account, &accounts);
+		if (accounts.link->step == step)
+			sd_for_each_row(held, &accounts.link->collect, SPI_OK_SELECT, NULL,
+							held_account, &accounts);
 	}
-	rows = sd_make_rows(plan->account);
 	foreach(lc, accounts.rows)
 		sd_add_row(rows, lfirst(lc));
-	held->sets[plan->account->number] = rows;
+	held->sets[step->number] = rows;
+}
 
-	if (plan->shares_rows)
-		sd_collect_rows(held);
-	return held;
+static void
+drop_held(Attempt *attempt, RowSet *holds)
+{
+	for (int i = 0; i < attempt->naccounts; i++)
+	{
+		Account    *account = attempt->accounts[i];
+		Row		   *row = sd_make_row(attempt->run->plan->account, account);
+		MemoryContext caller_context;
+		Row		   *hold;
+
+		memcpy(row->values, account->key,
+			   sizeof(Datum) * attempt->run->plan->account->nvalues);
+		memcpy(row->nulls, account->nulls,
+			   sizeof(bool) * attempt->run->plan->account->nvalues);
+		hold = account->state == SD_PENDING ? sd_find_same_row(holds, row) : NULL;
+		pfree(row);
+		if (hold == NULL)
+			continue;
+		caller_context = MemoryContextSwitchTo(attempt->run->batch_context);
+		account->state = SD_HELD;
+		account->hold = sd_copy_hold(hold->account->hold);
+		MemoryContextSwitchTo(caller_context);
+	}
 }
 
 /* An account is on hold: with it come its other keys */
@@ -165,7 +206,7 @@ static void
 held_account(Attempt *held, TupleTableSlot *slot, void *arg)
 {
 	HeldAccounts *accounts = arg;
-	PlanStep   *step = held->run->plan->account;
+	PlanStep   *step = accounts->link->step;
 	Row		   *hold = sd_must_be_there(sd_row_of_link(held, accounts->link, slot, 1));
 	MemoryContext caller_context = MemoryContextSwitchTo(held->context);
 	Row		   *row = sd_make_row(step, hold->account);
@@ -185,26 +226,79 @@ sd_check_sharing(Attempt *attempt, DeletePart *part, Account *owner,
 				 TupleTableSlot *slot, int column)
 {
 	List	   *links = list_concat_copy(part->links, part->others);
-	MemoryContext caller_context;
 	ListCell   *lc;
 
 	foreach(lc, links)
 	{
 		PlanLink   *link = lfirst(lc);
-		Row		   *row = NULL;
 
 		if (attempt->held->sets[link->key->step->number] != NULL)
-			row = sd_row_of_link(attempt->held, link, slot, column);
+			fail_owner(attempt, part->step, owner,
+					   sd_row_of_link(attempt->held, link, slot, column));
 		column += link->ncolumns;
-		if (row == NULL || owner->state == SD_FAILED)
-			continue;
-		caller_context = MemoryContextSwitchTo(attempt->run->batch_context);
-		owner->failure = sd_held_rows_failure(part->step->table,
-											  row->account->hold->reason);
-		owner->state = SD_FAILED;
-		owner->is_blocked = false;
-		MemoryContextSwitchTo(caller_context);
 	}
+}
+
+/* The same of a row that others refer to: is it an account on hold, or a row of one? */
+void
+sd_check_row(Attempt *attempt, PlanStep *step, Row *row, Account *owner)
+{
+	fail_owner(attempt, step, owner,
+			   sd_find_same_row(attempt->held->sets[step->number], row));
+}
+
+/*
+ * Is none of the collected rows of other tables an account on hold?  Else the accounts
+ * that they belong to are FAILED.  Asked before they are deleted, to spare the guard
+ * its error; and afterwards, for only then they are locked, and nobody can place a hold
+ * on them any more.
+ */
+bool
+sd_none_is_held(Attempt *attempt)
+{
+	DeletionPlan *plan = attempt->run->plan;
+	bool		result = true;
+	ListCell   *lc;
+
+	foreach(lc, plan->hold_links)
+	{
+		PlanStep   *step = ((PlanLink *) lfirst(lc))->step;
+		RowSet	   *rows = attempt->sets[step->number];
+		List	   *holds;
+		RowSet	   *held;
+		Row		   *row;
+		int			i = 0;
+
+		if (step == plan->account || sd_count_rows(rows) == 0)
+			continue;
+		holds = sd_load_holds(plan->policy->schema, step->table, true);
+		if (holds == NIL)
+			continue;
+		held = sd_held_rows(step, keys_of(plan, step), holds);
+		while ((row = sd_next_same_row(rows, held, &i)) != NULL)
+		{
+			Row		   *hold = sd_find_same_row(held, row);
+
+			fail_owner(attempt, step, row->account, hold);
+			result = false;
+		}
+	}
+	return result;
+}
+
+/* Fail an account if a row that it deletes is one of an account on hold, or leads there */
+static void
+fail_owner(Attempt *attempt, PlanStep *step, Account *owner, Row *held)
+{
+	MemoryContext caller_context;
+
+	if (held == NULL || owner->state == SD_FAILED)
+		return;
+	caller_context = MemoryContextSwitchTo(attempt->run->batch_context);
+	owner->failure = sd_held_rows_failure(step->table, held->account->hold->reason);
+	owner->state = SD_FAILED;
+	owner->is_blocked = false;
+	MemoryContextSwitchTo(caller_context);
 }
 
 /*
@@ -233,7 +327,8 @@ sd_record_refusal(Run *run, Account *account)
 }
 
 /*
- * Write an audit row for each of them, at the end of the run: until then, nobody who
+ * Write an audit row for each of them, and delete the holds that have expired, at the
+ * end of the run: until then, nobody who
  * places or releases a hold has to wait for it.  What was deleted must not be undone
  * if they cannot be written.
  */
@@ -244,8 +339,6 @@ sd_write_refusals(Run *run)
 	Failure    *failure;
 	bool		done;
 
-	if (run->refusals == NIL)
-		return;
 	error = sd_in_subtransaction(write_body, run, true, &done);
 	if (error == NULL)
 		return;
@@ -275,5 +368,6 @@ write_body(void *arg)
 			sd_write_audit_row(run->plan, refusal->key, "deletion_refused",
 							   refusal->details, NULL);
 	}
+	sd_delete_expired_holds(run->policy->schema, run->plan->account->table);
 	return true;
 }
