@@ -69,6 +69,13 @@ SELECT alter_deletion_policy('users', brake_share => 1.1);  -- fails
 SELECT alter_deletion_policy('users', brake_share => 'NaN');  -- fails
 SELECT brake_accounts, brake_share FROM erasure.deletion_policy;
 
+-- accounts on hold do not count
+SELECT alter_deletion_policy('users', brake_accounts => 40, brake_share => 1);
+SELECT count(hold_account(id::text, 'case', policy => 'users')) FROM users WHERE deletion_scheduled_at IS NOT NULL AND id <= 170;
+SELECT outcome(process_scheduled_deletions(dry_run => true));
+SELECT count(release_account(id::text, policy => 'users')) FROM users WHERE deletion_scheduled_at IS NOT NULL AND id <= 170;
+SELECT alter_deletion_policy('users', brake_accounts => 120, brake_share => 0.5);
+
 -- of several policies it stops one
 SELECT add_account('one');
 SET client_min_messages = warning;
@@ -79,6 +86,9 @@ SELECT remove_deletion_policy('profiles');
 
 -- the setting stops every run of a session, a role or a database
 SET scheduled_deletion.enabled = off;
+SELECT process_scheduled_deletions(release_brake => true);  -- fails
+-- also if it is misspelt
+SET scheduled_deletion.enabled = disabled;
 SELECT process_scheduled_deletions(release_brake => true);  -- fails
 RESET scheduled_deletion.enabled;
 

@@ -29,6 +29,7 @@ SELECT outcome(report) FROM run;
 SELECT errors.* FROM run, errors(report);
 SELECT * FROM whole_accounts;
 SELECT * FROM trail;
+SELECT DISTINCT held_by = session_user AS by_whom FROM erasure.deletion_hold;
 SELECT * FROM broken_promises;
 -- a refusal is told once for each hold
 SELECT outcome(process_scheduled_deletions());
@@ -224,6 +225,8 @@ DROP ROLE regress_sd_holder;
 DROP TABLE invoices;
 SELECT release_account(id::text, policy => 'built-in') FROM profiles;
 DELETE FROM profiles;
+DROP TRIGGER guard_held_accounts_truncate ON profiles;
+SELECT guard_held_accounts('built-in'), guard_held_accounts('built-in');
 SELECT guard_held_accounts('built-in', false), guard_held_accounts('built-in', false);
 -- it guards partitions, and goes with the extension
 CREATE TABLE people (id int PRIMARY KEY, deletion_scheduled_at timestamptz) PARTITION BY LIST (id);

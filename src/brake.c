@@ -32,8 +32,8 @@ static int64 count_due(Run *run, int64 limit);
 static int64 count(const char *query, int nargs, Oid *argtypes, Datum *values);
 
 /*
- * Throw an error if more accounts are due than the policy's brake lets pass; the
- * caller has all privileges that the plan needs.
+ * Throw an error if more accounts are due, and not on hold, than the policy's brake
+ * lets pass; the caller has all privileges that the plan needs.
  */
 void
 sd_brake(Run *run)
@@ -41,6 +41,7 @@ sd_brake(Run *run)
 	DeletionPolicy *policy = run->policy;
 	double		naccounts;
 	int64		most = most_by_share(run, &naccounts);
+	int64		ndue;
 	bool		is_share = policy->brake_accounts == 0 ||
 		most <= policy->brake_accounts;
 
@@ -48,16 +49,20 @@ sd_brake(Run *run)
 		most = policy->brake_accounts;
 	if (most == PG_INT64_MAX || count_due(run, most + 1) <= most)
 		return;
+	ndue = count_due(run, PG_INT64_MAX) - sd_count_held_due(run);
+	if (ndue <= most)
+		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 			 errmsg("deletion policy \"%s\" stopped by its brake: " INT64_FORMAT " of about %.0f accounts are due",
-					policy->name, count_due(run, PG_INT64_MAX), naccounts),
+					policy->name, ndue, naccounts),
 			 is_share ?
 			 errdetail("A run may delete %g %% of the accounts (brake_share), or %d.",
 					   policy->brake_share * 100, FEW_ACCOUNTS) :
 			 errdetail("A run may delete %d accounts (brake_accounts).",
 					   policy->brake_accounts),
-			 errhint("Find out who has set column \"%s\". If so many are to be deleted, go on for this once with release_brake => true.",
+			 errhint("%s, enabled => false); keeps them all until column \"%s\" is as it should be. If so many are to be deleted, go on for this once with release_brake => true.",
+					 sd_own_call(policy, "alter_deletion_policy"),
 					 policy->due_column)));
 }
 

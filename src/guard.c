@@ -38,6 +38,7 @@ PG_FUNCTION_INFO_V1(refuse_held_account);
 
 static void create_trigger(Oid schema, Oid table, const char *name,
 						   const char *events, const char *level);
+static bool drop_trigger(Oid table, const char *name);
 static void run_command(const char *command);
 static Guard *make_guard(Oid schema, Oid account_table);
 static void check_row(Guard *guard, TriggerData *trigger);
@@ -58,16 +59,14 @@ sd_set_guard(Oid schema, const char *policy_name, bool enabled)
 	Oid			table = plan->account->table;
 	Relation	rel;
 
-	if (sd_has_guard(schema, table) == enabled)
-		return false;
 	if (!enabled)
 	{
-		run_command(psprintf("DROP TRIGGER %s ON %s", SD_GUARD,
-							 sd_qualified_name(table)));
-		run_command(psprintf("DROP TRIGGER IF EXISTS %s ON %s",
-							 SD_TRUNCATE_GUARD, sd_qualified_name(table)));
-		return true;
+		bool		was_there = drop_trigger(table, SD_GUARD);
+
+		return drop_trigger(table, SD_TRUNCATE_GUARD) || was_there;
 	}
+	if (sd_has_guard(schema, table))
+		return false;
 	rel = table_open(table, NoLock);
 	create_trigger(schema, table, SD_GUARD,
 				   psprintf("AFTER DELETE OR UPDATE OF %s",
@@ -92,6 +91,16 @@ create_trigger(Oid schema, Oid table, const char *name, const char *events,
 						 SD_GUARD_FUNCTION));
 	run_command(psprintf("ALTER TRIGGER %s ON %s DEPENDS ON EXTENSION scheduled_deletion",
 						 name, table_name));
+}
+
+/* False if there is none */
+static bool
+drop_trigger(Oid table, const char *name)
+{
+	if (!OidIsValid(get_trigger_oid(table, name, true)))
+		return false;
+	run_command(psprintf("DROP TRIGGER %s ON %s", name, sd_qualified_name(table)));
+	return true;
 }
 
 static void

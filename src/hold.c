@@ -23,6 +23,7 @@
 
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -55,9 +56,9 @@ sd_hold(Oid schema, Request *request, const char *reason, TimestampTz *until)
 {
 	FoundAccount account = {0};
 	Oid			argtypes[] = {OIDOID, TEXTOID, NAMEARRAYOID, TEXTOID, TEXTOID,
-	TIMESTAMPTZOID, TIMESTAMPTZOID};
+	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum		values[lengthof(argtypes)] = {0};
-	char		nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	char		nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
 
 	check_reason(reason);
 	if (until != NULL && *until <= GetCurrentTimestamp())
@@ -73,17 +74,18 @@ sd_hold(Oid schema, Request *request, const char *reason, TimestampTz *until)
 	values[3] = CStringGetTextDatum(sd_key_text(account.hold_key,
 												&account.key[account.hold_key->first_value]));
 	values[4] = CStringGetTextDatum(reason);
-	values[5] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[5] = CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false));
+	values[6] = TimestampTzGetDatum(GetCurrentTimestamp());
 	if (until != NULL)
-		values[6] = TimestampTzGetDatum(*until);
+		values[7] = TimestampTzGetDatum(*until);
 	else
-		nulls[6] = 'n';
+		nulls[7] = 'n';
 	if (sd_execute_as_owner(schema,
 							psprintf("INSERT INTO %s AS h (account_table, account_table_name,"
-									 " key_columns, account, reason, held_at, held_until)"
-									 " VALUES ($1, $2, $3, $4, $5, $6, $7)"
+									 " key_columns, account, reason, held_by, held_at, held_until)"
+									 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 									 " ON CONFLICT (account_table, key_columns, pg_catalog.hashtextextended(account, 0), reason)"
-									 " DO UPDATE SET held_at = excluded.held_at,"
+									 " DO UPDATE SET held_by = excluded.held_by, held_at = excluded.held_at,"
 									 " held_until = excluded.held_until, refused_at = NULL"
 									 " WHERE h.account OPERATOR(pg_catalog.=) excluded.account",
 									 sd_own_table(schema, "deletion_hold")),

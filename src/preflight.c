@@ -42,14 +42,17 @@ static void check_schema_privilege(List **missing, Oid role, Oid table);
 void
 sd_check_session(void)
 {
+	bool		is_enabled;
+
 	PreventCommandDuringRecovery("process_scheduled_deletions()");
 	PreventCommandIfReadOnly("process_scheduled_deletions()");
 
-	if (!sd_enabled)
+	if (!parse_bool(sd_enabled, &is_enabled) || !is_enabled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("scheduled deletion is disabled by a setting"),
-				 errdetail("The setting scheduled_deletion.enabled is off."),
+				 errdetail("The setting scheduled_deletion.enabled is \"%s\".",
+						   sd_enabled),
 				 errhint("See who has set it, and why, in pg_db_role_setting or the configuration file; or run SET scheduled_deletion.enabled = on for this session.")));
 	if (SessionReplicationRole != SESSION_REPLICATION_ROLE_ORIGIN)
 		ereport(ERROR,

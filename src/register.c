@@ -311,6 +311,8 @@ validate(Oid schema, Datum policy_name, const char *what)
 	List	   *findings;
 	ListCell   *lc;
 
+	/* what made accounts fail may be mended by that */
+	(void) sd_retry(schema, NULL, policy->name);
 	if (!policy->enabled)
 	{
 		ereport(NOTICE,

@@ -262,17 +262,20 @@ bool
 sd_has_guard(Oid schema, Oid table)
 {
 	Relation	rel = table_open(table, NoLock);
-	bool		result = false;
+	bool		of_rows = false;
+	bool		of_table = false;
 
 	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
 	{
 		Trigger    *trigger = &rel->trigdesc->triggers[i];
 
-		result = result || (sd_is_guard(schema, trigger) && sd_fires(trigger) &&
-							TRIGGER_FOR_DELETE(trigger->tgtype));
+		if (!sd_is_guard(schema, trigger) || !sd_fires(trigger))
+			continue;
+		of_rows = of_rows || TRIGGER_FOR_DELETE(trigger->tgtype);
+		of_table = of_table || TRIGGER_FOR_TRUNCATE(trigger->tgtype);
 	}
 	table_close(rel, NoLock);
-	return result;
+	return of_rows && of_table;
 }
 
 static Oid

@@ -150,6 +150,12 @@ sd_count_rows(RowSet *set)
 	return set->nrows;
 }
 
+Row *
+sd_get_row(RowSet *set, int i)
+{
+	return set->rows[i];
+}
+
 /*
  * The row with a key that equals the values by those comparisons (value, key),
  * or NULL.

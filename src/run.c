@@ -71,11 +71,11 @@ sd_run(Run *run)
 	sd_prepare_plan(run->plan);
 	sd_prepare_batches(run);
 	refuse_pending_violation(run);
+	sd_load_held(run);
 	if (!run->release_brake)
 		sd_brake(run);
 
 	run->rows = palloc0(sizeof(int64) * list_length(run->plan->steps));
-	sd_load_held(run);
 	sd_load_failing(run);
 	delete_due_accounts(run);
 	sd_try_failing(run);

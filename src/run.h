@@ -226,6 +226,7 @@ extern void sd_collect_rows(Attempt *attempt);
 
 /* spare.c */
 extern void sd_load_held(Run *run);
+extern int64 sd_count_held_due(Run *run);
 extern bool sd_is_held(Run *run, Account *account);
 extern void sd_spare_held(Attempt *attempt);
 extern void sd_check_sharing(Attempt *attempt, DeletePart *part, Account *owner,
@@ -264,6 +265,7 @@ extern void sd_fill_row(PlanStep *step, Row *row, TupleTableSlot *slot,
 extern void sd_add_row(RowSet *set, Row *row);
 extern void sd_add_account(RowSet *set, PlanStep *step, Account *account);
 extern int	sd_count_rows(RowSet *set);
+extern Row *sd_get_row(RowSet *set, int i);
 extern Row *sd_find_row(RowSet *set, PlanKey *key, FmgrInfo *compare,
 						Datum *values);
 extern Row *sd_find_same_row(RowSet *set, Row *row);

@@ -187,6 +187,7 @@ CREATE TABLE @extschema@.deletion_hold (
     key_columns name[] NOT NULL CHECK (pg_catalog.cardinality(key_columns) > 0),
     account text NOT NULL,
     reason text NOT NULL CHECK (reason <> ''),
+    held_by text NOT NULL,
     held_at timestamptz NOT NULL,
     held_until timestamptz,
     refused_at timestamptz
@@ -207,6 +208,8 @@ COMMENT ON COLUMN @extschema@.deletion_hold.account IS
 'their values as text, with settings as pg_dump has them';
 COMMENT ON COLUMN @extschema@.deletion_hold.reason IS
 'a reference, as in ''case 2026/17'', and not a name: it goes into reports, messages and audit rows';
+COMMENT ON COLUMN @extschema@.deletion_hold.held_by IS
+'role that was logged in when the hold was placed, or changed';
 COMMENT ON COLUMN @extschema@.deletion_hold.held_at IS
 'when the hold was placed, or changed';
 COMMENT ON COLUMN @extschema@.deletion_hold.held_until IS

@@ -82,7 +82,7 @@
 SD_MODULE_MAGIC;
 
 int			sd_batch_size = SD_DEFAULT_BATCH_SIZE;
-bool		sd_enabled = true;
+char	   *sd_enabled = "on";
 
 PG_FUNCTION_INFO_V1(process_scheduled_deletions);
 PG_FUNCTION_INFO_V1(add_deletion_policy);
@@ -135,14 +135,15 @@ _PG_init(void)
 							PGC_USERSET,
 							0,
 							NULL, NULL, NULL);
-	DefineCustomBoolVariable("scheduled_deletion.enabled",
-							 "Lets process_scheduled_deletions() delete accounts.",
-							 "Off, it raises an error: for a database or a role that must not, as a copy of the one in production.",
-							 &sd_enabled,
-							 true,
-							 PGC_USERSET,
-							 0,
-							 NULL, NULL, NULL);
+	/* a boolean that somebody misspells would be on */
+	DefineCustomStringVariable("scheduled_deletion.enabled",
+							   "Lets process_scheduled_deletions() delete accounts.",
+							   "If it is not \"on\", that raises an error: for a database or a role that must not, as a copy of the one in production.",
+							   &sd_enabled,
+							   "on",
+							   PGC_USERSET,
+							   0,
+							   NULL, NULL, NULL);
 	MarkGUCPrefixReserved("scheduled_deletion");
 }
 

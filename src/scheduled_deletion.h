@@ -59,7 +59,7 @@
 
 /* Settings */
 extern int	sd_batch_size;
-extern bool sd_enabled;
+extern char *sd_enabled;
 
 /* What happens to the rows of a step */
 typedef enum StepAction

@@ -76,6 +76,36 @@ keys_of(DeletionPlan *plan, PlanStep *step)
 	return keys;
 }
 
+/* How many of them are due */
+int64
+sd_count_held_due(Run *run)
+{
+	PlanStep   *step = run->plan->account;
+	int			nkeys = run->plan->key->ncolumns;
+	int			n = run->holds != NULL ? sd_count_rows(run->holds) : 0;
+	Account   **accounts = palloc(sizeof(Account *) * Max(n, 1));
+	int64		ndue = 0;
+
+	if (n == 0)
+		return 0;
+	for (int i = 0; i < n; i++)
+	{
+		Account    *account = palloc0(sizeof(Account));
+
+		account->key = palloc0(sizeof(Datum) * step->nvalues);
+		memcpy(account->key, sd_get_row(run->holds, i)->values,
+			   sizeof(Datum) * nkeys);
+		account->nulls = palloc(sizeof(bool) * step->nvalues);
+		memset(account->nulls, true, sizeof(bool) * step->nvalues);
+		memset(account->nulls, false, sizeof(bool) * nkeys);
+		accounts[i] = account;
+	}
+	sd_find_due(run, accounts, n);
+	for (int i = 0; i < n; i++)
+		ndue += accounts[i]->found;
+	return ndue;
+}
+
 /* Was an account that is picked on hold then?  If so, its hold is set. */
 bool
 sd_is_held(Run *run, Account *account)
