@@ -55,6 +55,7 @@ OBJS = \
 	src/schedule.o \
 	src/scheduled_deletion.o \
 	src/search.o \
+	src/share.o \
 	src/spare.o \
 	src/spi_util.o \
 	src/statement.o \

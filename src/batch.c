@@ -298,7 +298,7 @@ attempt_body(void *arg)
 	if (attempt->naccounts == 0)
 		return false;
 
-	if (!sd_none_is_held(attempt) || !sd_execute_steps(attempt) ||
+	if (!sd_may_delete_collected(attempt) || !sd_execute_steps(attempt) ||
 		!sd_accounts_are_gone(attempt) || !sd_none_is_held(attempt))
 		return false;
 

@@ -119,6 +119,7 @@ collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 	Row		   *row = sd_make_row(link->step, target->account);
 
 	sd_fill_row(link->step, row, slot, link->ncolumns + 1);
+	sd_note_lead(attempt, link->step, row, target);
 	if (sd_is_new_row(attempt->sets[link->step->number], row))
 		collected->rows = lappend(collected->rows, row);
 	MemoryContextSwitchTo(caller_context);

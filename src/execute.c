@@ -21,7 +21,7 @@ static void counted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void expected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void mark_deleted(Attempt *attempt, PlanStep *step,
-						 TupleTableSlot *slot, int column, Account *owner);
+						 TupleTableSlot *slot, int column);
 static bool rows_of_step_are_gone(Attempt *attempt, PlanStep *step);
 pg_noreturn static void throw_changed_rows(PlanStep *step);
 
@@ -66,7 +66,6 @@ execute_deletes(Attempt *attempt, PlanStage *stage)
 {
 	PlanStep   *step = llast(stage->steps);
 	bool		is_kept = false;
-	bool		is_shared = false;
 	ListCell   *lc;
 
 	for (int i = 0; i < attempt->naccounts; i++)
@@ -92,12 +91,11 @@ execute_deletes(Attempt *attempt, PlanStage *stage)
 						NULL, deleted_row, delete);
 	}
 	for (int i = 0; i < attempt->naccounts; i++)
-	{
 		is_kept = is_kept || attempt->accounts[i]->kept > 0;
-		is_shared = is_shared || attempt->accounts[i]->state == SD_FAILED;
-	}
-	if (stage->is_circle || is_shared || !is_kept)
-		return !is_shared;
+	if (!sd_none_is_shared(attempt))
+		return false;
+	if (stage->is_circle || !is_kept)
+		return true;
 
 	/* those of another account by now are not kept, but were changed */
 	if (!rows_of_step_are_gone(attempt, step))
@@ -180,28 +178,25 @@ deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 	row->account->kept--;
 
 	if (attempt->held != NULL && part->step != attempt->run->plan->account)
-		sd_check_sharing(attempt, part, row->account, slot, part->first_column);
+		sd_check_sharing(attempt, part, row, slot, part->first_column);
 	foreach(lc, part->others)
 		column += ((PlanLink *) lfirst(lc))->ncolumns;
 
 	if (part->step != attempt->run->plan->account &&
 		attempt->sets[part->step->number] != NULL)
-		mark_deleted(attempt, part->step, slot, column, row->account);
+		mark_deleted(attempt, part->step, slot, column);
 }
 
 /*
- * A row of a step was deleted, for that account, that others may have referred to: it
- * must be one that was collected, or else nothing is known of those.
+ * A row of a step was deleted that others may have referred to: it must be one
+ * that was collected, or else nothing is known of those.
  */
 static void
-mark_deleted(Attempt *attempt, PlanStep *step, TupleTableSlot *slot, int column,
-			 Account *owner)
+mark_deleted(Attempt *attempt, PlanStep *step, TupleTableSlot *slot, int column)
 {
 	Row		   *row = sd_make_row(step, NULL);
 
 	sd_fill_row(step, row, slot, column);
-	if (attempt->held != NULL)
-		sd_check_row(attempt, step, row, owner);
 	if (!sd_mark_deleted(attempt->sets[step->number], row))
 		throw_changed_rows(step);
 }

@@ -102,6 +102,32 @@ add_hold_links(DeletionPlan *plan, PlanStep *step)
 }
 
 /*
+ * What the active holds on accounts of those tables come to, as of now: another text
+ * when one is placed, changed, released or expires; empty if there are none.
+ */
+char *
+sd_state_of_holds(Oid schema, List *tables)
+{
+	Oid			argtypes[] = {OIDARRAYOID, TIMESTAMPTZOID};
+	Datum		values[] = {sd_oid_array(tables),
+	TimestampTzGetDatum(GetCurrentTimestamp())};
+	char	   *state;
+
+	(void) sd_query_latest_as_owner(schema,
+									psprintf("SELECT pg_catalog.concat_ws(' ',"
+											 " CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.>) 0 THEN pg_catalog.count(*) END,"
+											 " pg_catalog.extract('epoch', pg_catalog.max(held_at)),"
+											 " pg_catalog.sum(pg_catalog.hashtextextended(account, 0)))"
+											 " FROM %s WHERE account_table::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($1)"
+											 " AND (held_until IS NULL OR held_until OPERATOR(pg_catalog.>) $2)",
+											 sd_own_table(schema, "deletion_hold")),
+									lengthof(argtypes), argtypes, values);
+	state = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	SPI_freetuptable(SPI_tuptable);
+	return state;
+}
+
+/*
  * The holds on accounts of a table: Hold *.  If "only_active", those that have not
  * expired, one for each account and the columns by which it is named; of several
  * the one that a run has met before, or else the oldest.  As of now, whatever
@@ -329,6 +355,8 @@ sd_note_refusal(Oid schema, Oid account_table, Hold *hold)
 										" FROM (SELECT ctid FROM %s"
 										" WHERE account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1"
 										" AND key_columns OPERATOR(pg_catalog.=) $2"
+										" AND pg_catalog.hashtextextended(account, 0)"
+										" OPERATOR(pg_catalog.=) pg_catalog.hashtextextended($3, 0)"
 										" AND account OPERATOR(pg_catalog.=) $3"
 										" AND reason OPERATOR(pg_catalog.=) $4"
 										" AND refused_at IS NULL FOR UPDATE SKIP LOCKED) u"

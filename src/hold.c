@@ -192,6 +192,8 @@ delete_hold(Oid schema, Oid account_table, Hold *hold)
 							   psprintf("DELETE FROM %s"
 										" WHERE account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1"
 										" AND key_columns OPERATOR(pg_catalog.=) $2"
+										" AND pg_catalog.hashtextextended(account, 0)"
+										" OPERATOR(pg_catalog.=) pg_catalog.hashtextextended($3, 0)"
 										" AND account OPERATOR(pg_catalog.=) $3"
 										" AND reason OPERATOR(pg_catalog.=) $4",
 										sd_own_table(schema, "deletion_hold")),

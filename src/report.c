@@ -116,7 +116,7 @@ put_outcome(JsonbParseState **state, Run *run, const char *policy)
 	put_bool(state, "dry_run", run->dry_run);
 	put_int(state, "users_failed", run->failed);
 	put_int(state, "users_skipped", run->skipped);
-	put_int(state, "users_held", run->held);
+	put_int(state, "users_held", run->nheld);
 	put_int(state, "users_waiting", run->waiting);
 	put_bool(state, "fk_checks_elided", false);
 	put_text(state, "stop_reason", run->stop_reason);
@@ -142,7 +142,7 @@ put_reports(JsonbParseState **state, Call *call)
 		sum.deleted += run->deleted;
 		sum.failed += run->failed;
 		sum.skipped += run->skipped;
-		sum.held += run->held;
+		sum.nheld += run->nheld;
 		sum.waiting += run->waiting;
 		if (strcmp(run->stop_reason, "drained") != 0)
 			sum.stop_reason = run->stop_reason;

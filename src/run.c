@@ -44,7 +44,7 @@ typedef struct Cursor
 static void refuse_pending_violation(Run *run);
 static void delete_due_accounts(Run *run);
 static int	choose_accounts(Run *run, Account *accounts, int naccounts,
-							int limit, Account *last);
+							int limit, List **held, Account *last);
 static int	choose_batch_size(Run *run, bool *whole);
 static Account *pick_accounts(Run *run, Cursor *cursor, int64 limit,
 							  int *naccounts);
@@ -71,7 +71,7 @@ sd_run(Run *run)
 	sd_prepare_plan(run->plan);
 	sd_prepare_batches(run);
 	refuse_pending_violation(run);
-	sd_load_held(run);
+	sd_refresh_holds(run);
 	if (!run->release_brake)
 		sd_brake(run);
 
@@ -123,6 +123,8 @@ delete_due_accounts(Run *run)
 		int			naccounts;
 		Account    *accounts;
 		Account		last;
+		List	   *held;		/* Account * */
+		ListCell   *lc;
 
 		limit = sd_within_limit(run, limit);
 		if (limit == 0)
@@ -131,24 +133,24 @@ delete_due_accounts(Run *run)
 		MemoryContextReset(run->batch_context);
 		MemoryContextSwitchTo(run->batch_context);
 		accounts = pick_accounts(run, &cursor,
-								 run->nfailing > 0 || run->holds != NULL ?
+								 run->nfailing > 0 || sd_held_accounts(run) != NULL ?
 								 Max(limit, PICK_SIZE) : limit, &naccounts);
 		if (naccounts == 0)
 			break;
 
-		naccounts = choose_accounts(run, accounts, naccounts, limit, &last);
-		if (naccounts == 0)
-			move_cursor(run, &cursor, &last);
-		else if (sd_delete_batch(run, accounts, naccounts, whole))
+		naccounts = choose_accounts(run, accounts, naccounts, limit, &held, &last);
+		if (naccounts > 0 && !sd_delete_batch(run, accounts, naccounts, whole))
+			run->next_batch_size = Max(naccounts / SD_BATCH_SHARE,
+									   SD_FIRST_BATCH_SIZE);
+		else
 		{
 			sd_record_results(run, accounts, naccounts);
+			foreach(lc, held)
+				sd_record_held(run, lfirst(lc));
 			move_cursor(run, &cursor, &last);
 			run->next_batch_size = Max(run->next_batch_size,
 									   Min(naccounts, SD_MAX_BATCH_SIZE / SD_GROWTH) * SD_GROWTH);
 		}
-		else
-			run->next_batch_size = Max(naccounts / SD_BATCH_SHARE,
-									   SD_FIRST_BATCH_SIZE);
 		MemoryContextSwitchTo(run->run_context);
 	}
 	MemoryContextSwitchTo(run->run_context);
@@ -169,22 +171,25 @@ sd_may_go_on(Run *run)
 /*
  * Choose so many of the picked accounts to be tried now; returns how many, at the
  * beginning of the array.  Those that have failed before come last of all, and those
- * on hold not at all.  *last is the last one that need not be picked again, as it
- * was picked: once it is locked, it may be due at another time.
+ * on hold not at all: these are added to *held.  *last is the last one that need not
+ * be picked again, as it was picked: once it is locked, it may be due at another time.
  */
 static int
 choose_accounts(Run *run, Account *accounts, int naccounts, int limit,
-				Account *last)
+				List **held, Account *last)
 {
 	int			n = 0;
 
+	*held = NIL;
 	for (int i = 0; i < naccounts && n < limit; i++)
 	{
 		*last = accounts[i];
 		if (sd_is_held(run, last))
 		{
-			run->held++;
-			sd_record_refusal(run, last);
+			Account    *account = palloc(sizeof(Account));
+
+			*account = *last;
+			*held = lappend(*held, account);
 		}
 		else if (!sd_has_failed_before(run, last))
 			accounts[n++] = accounts[i];
@@ -296,8 +301,7 @@ sd_record_results(Run *run, Account *accounts, int naccounts)
 				run->skipped++;
 				break;
 			case SD_HELD:
-				run->held++;
-				sd_record_refusal(run, &accounts[i]);
+				sd_record_held(run, &accounts[i]);
 				break;
 			case SD_GONE:
 				break;

@@ -56,6 +56,7 @@ typedef struct Account
 typedef struct Row
 {
 	Account    *account;
+	Failure    *failure;		/* why it must stay; NULL if it may go */
 	bool	   *nulls;			/* by value */
 	bool	   *deleted;		/* by key: a row with that value was */
 	Datum		values[FLEXIBLE_ARRAY_MEMBER];	/* those of the step's keys */
@@ -105,8 +106,13 @@ typedef struct Run
 		List	   *gone;		/* ... and no longer */
 	}			notes;
 	bool		tries_failing;	/* it is their turn */
-	RowSet	   *holds;			/* accounts that were on hold when it began,
-								 * by their keys; NULL if there are none */
+	MemoryContext holds_context;	/* of what is known of accounts on hold ... */
+	char	   *state_of_holds; /* ... as long as this is it */
+	RowSet	  **holds;			/* by step: the accounts on hold among its
+								 * rows, by the keys by which the holds were
+								 * placed; NULL: none */
+	RowSet	  **held;			/* the same of those that are there, with all
+								 * their keys */
 	Failure    *internal_error; /* NULL, or what the run stops for */
 	MemoryContext run_context;
 	MemoryContext batch_context;
@@ -119,7 +125,7 @@ typedef struct Run
 	int64		deleted;
 	int64		failed;
 	int64		skipped;
-	int64		held;
+	int64		nheld;			/* accounts that are due, and on hold */
 	List	   *refusals;		/* Refusal *: of them, those whose hold no run
 								 * has met before */
 	int64		waiting;		/* due, and have failed not long ago */
@@ -127,6 +133,14 @@ typedef struct Run
 	List	   *errors;			/* RunError *, at most SD_MAX_ERRORS */
 	const char *stop_reason;	/* NULL as long as it goes on */
 } Run;
+
+/* A collected row of a step leads to another row */
+typedef struct Lead
+{
+	PlanStep   *step;
+	Row		   *row;
+	Row		   *target;
+} Lead;
 
 /*
  * An attempt to delete a set of accounts.  Lives in its own memory context, but
@@ -145,6 +159,11 @@ typedef struct Attempt
 								 * were asked for rows that lead to them */
 	struct Attempt *held;		/* the accounts on hold and their rows, which
 								 * must stay; NULL if there are none */
+	Lead	   *leads;			/* if there are such accounts: what leads to
+								 * what */
+	int			nleads;
+	int			max_leads;
+	List	   *shared;			/* Row *: that must stay */
 	const char *doing;			/* what is being done now ... */
 	Oid			table;			/* ... to which table, if to one */
 } Attempt;
@@ -225,17 +244,23 @@ extern void sd_begin_rows(Attempt *attempt);
 extern void sd_collect_rows(Attempt *attempt);
 
 /* spare.c */
-extern void sd_load_held(Run *run);
-extern int64 sd_count_held_due(Run *run);
+extern void sd_refresh_holds(Run *run);
+extern RowSet *sd_held_accounts(Run *run);
 extern bool sd_is_held(Run *run, Account *account);
+extern int64 sd_count_held_due(Run *run);
 extern void sd_spare_held(Attempt *attempt);
-extern void sd_check_sharing(Attempt *attempt, DeletePart *part, Account *owner,
-							 TupleTableSlot *slot, int column);
-extern bool sd_none_is_held(Attempt *attempt);
-extern void sd_check_row(Attempt *attempt, PlanStep *step, Row *row,
-						 Account *owner);
-extern void sd_record_refusal(Run *run, Account *account);
+extern void sd_record_held(Run *run, Account *account);
 extern void sd_write_refusals(Run *run);
+
+/* share.c */
+extern void sd_begin_sharing(Attempt *attempt);
+extern void sd_note_lead(Attempt *attempt, PlanStep *step, Row *row,
+						 Row *target);
+extern bool sd_may_delete_collected(Attempt *attempt);
+extern bool sd_none_is_held(Attempt *attempt);
+extern void sd_check_sharing(Attempt *attempt, DeletePart *part, Row *target,
+							 TupleTableSlot *slot, int column);
+extern bool sd_none_is_shared(Attempt *attempt);
 
 /* execute.c */
 extern bool sd_execute_steps(Attempt *attempt);

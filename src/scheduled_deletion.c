@@ -30,7 +30,8 @@
  *	search.c	delete a batch; find the accounts that fail
  *	batch.c		one attempt: lock, collect, blockers, steps, audit, prove
  *	collect.c		the rows that others refer to
- *	spare.c			what must be left alone
+ *	spare.c			whom it leaves alone
+ *	share.c			and what they share
  *	execute.c		its steps, and the proof that all is gone
  *	receive.c		whose the rows are that a statement returns
  *	rows.c			those that others refer to

@@ -497,6 +497,7 @@ extern PlanLink *sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel,
 
 /* held.c */
 extern void sd_find_hold_links(DeletionPlan *plan);
+extern char *sd_state_of_holds(Oid schema, List *tables);
 extern List *sd_load_holds(Oid schema, Oid account_table, bool only_active);
 extern List *sd_add_hold_keys(PlanStep *step, List *holds);
 extern Datum *sd_held_key(PlanKey *key, Hold *hold);

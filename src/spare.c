@@ -1,16 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * spare.c
- *	  What a run must leave alone: accounts on hold, and the rows of theirs that
- *	  other accounts share.
+ *	  Whom a run must leave alone: accounts on hold.
  *
- * The holds are read anew in each attempt, once its accounts are locked, by a
- * statement that sees what has been committed by then: whoever has placed a hold
- * had the account locked, so it counts, or was too late.
- *
- * That a row is shared shows when it is deleted: it then returns what it looks
- * like under its lock, and the attempt is rolled back.  Asking before would cost
- * every run, and miss those that are given to an account on hold meanwhile.
+ * Before each attempt, once its accounts are locked, a statement that sees what has
+ * been committed by then tells whether the holds are still those that are known, and
+ * they are read anew if not.  Whoever has placed a hold had the account locked, so it
+ * counts, or was too late.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -33,30 +29,67 @@ typedef struct HeldAccounts
 	List	   *rows;			/* Row * */
 } HeldAccounts;
 
+static void read_holds(Run *run);
 static List *keys_of(DeletionPlan *plan, PlanStep *step);
-static Attempt *begin_held(Attempt *attempt);
-static void find_held(Attempt *attempt, Attempt *held, PlanStep *step,
-					  RowSet *holds);
-static void drop_held(Attempt *attempt, RowSet *holds);
-static void held_account(Attempt *held, TupleTableSlot *slot, void *arg);
-static void fail_owner(Attempt *attempt, PlanStep *step, Account *owner,
-					   Row *held);
+static RowSet *find_held(Run *run, PlanStep *step, RowSet *holds);
+static void held_account(Attempt *attempt, TupleTableSlot *slot, void *arg);
+static void drop_held(Attempt *attempt);
 static bool write_body(void *arg);
 
-/*
- * Know which accounts are on hold when a run begins, so that they need not even be
- * locked; where holds are not by the key by which it names accounts, it does without.
- */
+/* Know which accounts are on hold now, whatever snapshot the transaction has */
 void
-sd_load_held(Run *run)
+sd_refresh_holds(Run *run)
 {
 	DeletionPlan *plan = run->plan;
-	List	   *holds = sd_load_holds(plan->policy->schema,
-									  plan->account->table, true);
+	List	   *tables = NIL;
+	char	   *state;
+	ListCell   *lc;
 
-	if (holds != NIL && linitial(plan->hold_links) == plan->self)
-		run->holds = sd_held_rows(plan->account, keys_of(plan, plan->account),
-								  holds);
+	foreach(lc, plan->hold_links)
+		tables = list_append_unique_oid(tables,
+										((PlanLink *) lfirst(lc))->step->table);
+	state = sd_state_of_holds(plan->policy->schema, tables);
+	if (run->holds_context == NULL)
+		run->holds_context = AllocSetContextCreate(run->run_context,
+												   "scheduled_deletion holds",
+												   ALLOCSET_DEFAULT_SIZES);
+	else if (strcmp(state, run->state_of_holds) == 0)
+		return;
+	MemoryContextReset(run->holds_context);
+	run->holds = NULL;
+	run->held = NULL;
+	run->state_of_holds = MemoryContextStrdup(run->holds_context, state);
+	if (state[0] != '\0')
+		read_holds(run);
+}
+
+static void
+read_holds(Run *run)
+{
+	DeletionPlan *plan = run->plan;
+	MemoryContext caller_context = MemoryContextSwitchTo(run->holds_context);
+	PlanStep   *step = NULL;
+	ListCell   *lc;
+
+	run->holds = palloc0(sizeof(RowSet *) * list_length(plan->steps));
+	run->held = palloc0(sizeof(RowSet *) * list_length(plan->steps));
+	foreach(lc, plan->hold_links)
+	{
+		PlanLink   *link = lfirst(lc);
+		List	   *holds;
+		RowSet	   *rows;
+
+		if (link->step == step)
+			continue;
+		step = link->step;
+		holds = sd_load_holds(plan->policy->schema, step->table, true);
+		if (holds == NIL)
+			continue;
+		rows = sd_held_rows(step, keys_of(plan, step), holds);
+		run->holds[step->number] = rows;
+		run->held[step->number] = find_held(run, step, rows);
+	}
+	MemoryContextSwitchTo(caller_context);
 }
 
 /* The keys by which rows of a step can be on hold: PlanKey * */
@@ -76,45 +109,64 @@ keys_of(DeletionPlan *plan, PlanStep *step)
 	return keys;
 }
 
-/* How many of them are due */
-int64
-sd_count_held_due(Run *run)
+/* The rows of a step that are accounts on hold, with all their keys */
+static RowSet *
+find_held(Run *run, PlanStep *step, RowSet *holds)
 {
-	PlanStep   *step = run->plan->account;
-	int			nkeys = run->plan->key->ncolumns;
-	int			n = run->holds != NULL ? sd_count_rows(run->holds) : 0;
-	Account   **accounts = palloc(sizeof(Account *) * Max(n, 1));
-	int64		ndue = 0;
+	Attempt		attempt = {.run = run, .context = CurrentMemoryContext};
+	RowSet	   *rows = sd_make_rows(step);
+	HeldAccounts accounts = {0};
+	ListCell   *lc;
 
-	if (n == 0)
-		return 0;
-	for (int i = 0; i < n; i++)
+	attempt.sets = palloc0(sizeof(RowSet *) * list_length(run->plan->steps));
+	attempt.sets[step->number] = holds;
+	foreach(lc, run->plan->hold_links)
 	{
-		Account    *account = palloc0(sizeof(Account));
-
-		account->key = palloc0(sizeof(Datum) * step->nvalues);
-		memcpy(account->key, sd_get_row(run->holds, i)->values,
-			   sizeof(Datum) * nkeys);
-		account->nulls = palloc(sizeof(bool) * step->nvalues);
-		memset(account->nulls, true, sizeof(bool) * step->nvalues);
-		memset(account->nulls, false, sizeof(bool) * nkeys);
-		accounts[i] = account;
+		accounts.link = lfirst(lc);
+		if (accounts.link->step == step)
+			sd_for_each_row(&attempt, &accounts.link->collect, SPI_OK_SELECT,
+							NULL, held_account, &accounts);
 	}
-	sd_find_due(run, accounts, n);
-	for (int i = 0; i < n; i++)
-		ndue += accounts[i]->found;
-	return ndue;
+	foreach(lc, accounts.rows)
+		sd_add_row(rows, lfirst(lc));
+	return rows;
 }
 
-/* Was an account that is picked on hold then?  If so, its hold is set. */
+static void
+held_account(Attempt *attempt, TupleTableSlot *slot, void *arg)
+{
+	HeldAccounts *accounts = arg;
+	PlanStep   *step = accounts->link->step;
+	Row		   *hold = sd_must_be_there(sd_row_of_link(attempt, accounts->link,
+													   slot, 1));
+	MemoryContext caller_context = MemoryContextSwitchTo(attempt->context);
+	Row		   *row = sd_make_row(step, hold->account);
+
+	sd_fill_row(step, row, slot, accounts->link->ncolumns + 1);
+	accounts->rows = lappend(accounts->rows, row);
+	MemoryContextSwitchTo(caller_context);
+}
+
+/* The accounts on hold, as far as they are there; NULL if there are no holds */
+RowSet *
+sd_held_accounts(Run *run)
+{
+	return run->held != NULL ? run->held[run->plan->account->number] : NULL;
+}
+
+/*
+ * Is an account that is picked on hold, as far as is known?  Then it need not even be
+ * locked, and its hold is set.
+ */
 bool
 sd_is_held(Run *run, Account *account)
 {
+	RowSet	   *held = sd_held_accounts(run);
 	Row		   *row;
 
-	if (run->holds == NULL)
+	if (held == NULL)
 		return false;
-	row = sd_find_row(run->holds, run->plan->key, run->plan->self->compare,
+	row = sd_find_row(held, run->plan->key, run->plan->self->compare,
 					  account->key);
 	if (row == NULL)
 		return false;
@@ -122,105 +174,64 @@ sd_is_held(Run *run, Account *account)
 	return true;
 }
 
+/* How many accounts on hold are due */
+int64
+sd_count_held_due(Run *run)
+{
+	RowSet	   *held = sd_held_accounts(run);
+	int			n = held != NULL ? sd_count_rows(held) : 0;
+	Account   **accounts = palloc(sizeof(Account *) * Max(n, 1));
+	int64		ndue = 0;
+
+	if (n == 0)
+		return 0;
+	for (int i = 0; i < n; i++)
+	{
+		Row		   *row = sd_get_row(held, i);
+
+		accounts[i] = palloc0(sizeof(Account));
+		accounts[i]->key = row->values;
+		accounts[i]->nulls = row->nulls;
+	}
+	sd_find_due(run, accounts, n);
+	for (int i = 0; i < n; i++)
+		ndue += accounts[i]->found;
+	return ndue;
+}
+
 /*
- * Drop the accounts of an attempt that are on hold, whose rows are locked; and find
- * what the others must not delete with theirs: the accounts on hold and their rows,
- * as an attempt of their own, in which nothing is deleted.
+ * Drop the accounts of an attempt that are on hold, whose rows are locked; and know
+ * whose rows must stay, too.
  */
 void
 sd_spare_held(Attempt *attempt)
 {
-	DeletionPlan *plan = attempt->run->plan;
-	Attempt    *held = NULL;
-	PlanStep   *step = NULL;
-	ListCell   *lc;
+	Run		   *run = attempt->run;
 
-	attempt->held = NULL;
-	foreach(lc, plan->hold_links)
-	{
-		PlanLink   *link = lfirst(lc);
-		List	   *holds;
-
-		if (link->step == step)
-			continue;
-		step = link->step;
-		sd_set_doing(attempt, "reading the holds on accounts of", step->table);
-		holds = sd_load_holds(plan->policy->schema, step->table, true);
-		if (holds == NIL)
-			continue;
-		if (held == NULL)
-			held = begin_held(attempt);
-		find_held(attempt, held, step,
-				  sd_held_rows(step, keys_of(plan, step), holds));
-	}
-	if (held == NULL)
-		return;
-	if (plan->shares_rows)
-		sd_collect_rows(held);
-	attempt->held = held;
-}
-
-static Attempt *
-begin_held(Attempt *attempt)
-{
-	DeletionPlan *plan = attempt->run->plan;
-	Attempt    *held = palloc0(sizeof(Attempt));
-
-	held->run = attempt->run;
-	held->context = attempt->context;
-	held->rows_context = AllocSetContextCreate(attempt->context,
-											   "scheduled_deletion rows on hold",
-											   ALLOCSET_DEFAULT_SIZES);
-	held->sets = palloc0(sizeof(RowSet *) * list_length(plan->steps));
-	held->seen = palloc(sizeof(int) * plan->nlinks);
-	sd_begin_rows(held);
-	held->sets[plan->account->number] = sd_make_rows(plan->account);
-	return held;
-}
-
-/*
- * Find the rows of a step that are accounts on hold; if it is the accounts', those of
- * the attempt are dropped.
- */
-static void
-find_held(Attempt *attempt, Attempt *held, PlanStep *step, RowSet *holds)
-{
-	RowSet	   *rows = held->sets[step->number];
-	HeldAccounts accounts = {0};
-	ListCell   *lc;
-
-	if (step == attempt->run->plan->account)
-		drop_held(attempt, holds);
-
-	/* the holds tell only one key of each */
-	held->sets[step->number] = holds;
-	foreach(lc, attempt->run->plan->hold_links)
-	{
-		accounts.link = lfirst(lc);
-		if (accounts.link->step == step)
-			sd_for_each_row(held, &accounts.link->collect, SPI_OK_SELECT, NULL,
-							held_account, &accounts);
-	}
-	foreach(lc, accounts.rows)
-		sd_add_row(rows, lfirst(lc));
-	held->sets[step->number] = rows;
+	sd_set_doing(attempt, "reading the holds on accounts of",
+				 run->plan->account->table);
+	sd_refresh_holds(run);
+	if (sd_held_accounts(run) != NULL)
+		drop_held(attempt);
+	sd_begin_sharing(attempt);
 }
 
 static void
-drop_held(Attempt *attempt, RowSet *holds)
+drop_held(Attempt *attempt)
 {
+	PlanStep   *step = attempt->run->plan->account;
+
 	for (int i = 0; i < attempt->naccounts; i++)
 	{
 		Account    *account = attempt->accounts[i];
-		Row		   *row = sd_make_row(attempt->run->plan->account, account);
+		Row		   *row = sd_make_row(step, account);
 		MemoryContext caller_context;
 		Row		   *hold;
 
-		memcpy(row->values, account->key,
-			   sizeof(Datum) * attempt->run->plan->account->nvalues);
-		memcpy(row->nulls, account->nulls,
-			   sizeof(bool) * attempt->run->plan->account->nvalues);
-		hold = account->state == SD_PENDING ? sd_find_same_row(holds, row) : NULL;
+		memcpy(row->values, account->key, sizeof(Datum) * step->nvalues);
+		memcpy(row->nulls, account->nulls, sizeof(bool) * step->nvalues);
+		hold = account->state == SD_PENDING ?
+			sd_find_same_row(attempt->run->holds[step->number], row) : NULL;
 		pfree(row);
 		if (hold == NULL)
 			continue;
@@ -231,117 +242,18 @@ drop_held(Attempt *attempt, RowSet *holds)
 	}
 }
 
-/* An account is on hold: with it come its other keys */
-static void
-held_account(Attempt *held, TupleTableSlot *slot, void *arg)
-{
-	HeldAccounts *accounts = arg;
-	PlanStep   *step = accounts->link->step;
-	Row		   *hold = sd_must_be_there(sd_row_of_link(held, accounts->link, slot, 1));
-	MemoryContext caller_context = MemoryContextSwitchTo(held->context);
-	Row		   *row = sd_make_row(step, hold->account);
-
-	sd_fill_row(step, row, slot, accounts->link->ncolumns + 1);
-	accounts->rows = lappend(accounts->rows, row);
-	MemoryContextSwitchTo(caller_context);
-}
-
 /*
- * A row was deleted for an account: does it lead to one on hold, too?  Then the
- * account that it was deleted for is FAILED.  The columns of all links of the part
- * begin with that one of the slot.
+ * Count an account that was left alone, and note it if no run has met its hold before;
+ * what is needed for the audit row is copied.
  */
 void
-sd_check_sharing(Attempt *attempt, DeletePart *part, Account *owner,
-				 TupleTableSlot *slot, int column)
-{
-	List	   *links = list_concat_copy(part->links, part->others);
-	ListCell   *lc;
-
-	foreach(lc, links)
-	{
-		PlanLink   *link = lfirst(lc);
-
-		if (attempt->held->sets[link->key->step->number] != NULL)
-			fail_owner(attempt, part->step, owner,
-					   sd_row_of_link(attempt->held, link, slot, column));
-		column += link->ncolumns;
-	}
-}
-
-/* The same of a row that others refer to: is it an account on hold, or a row of one? */
-void
-sd_check_row(Attempt *attempt, PlanStep *step, Row *row, Account *owner)
-{
-	fail_owner(attempt, step, owner,
-			   sd_find_same_row(attempt->held->sets[step->number], row));
-}
-
-/*
- * Is none of the collected rows of other tables an account on hold?  Else the accounts
- * that they belong to are FAILED.  Asked before they are deleted, to spare the guard
- * its error; and afterwards, for only then they are locked, and nobody can place a hold
- * on them any more.
- */
-bool
-sd_none_is_held(Attempt *attempt)
-{
-	DeletionPlan *plan = attempt->run->plan;
-	bool		result = true;
-	ListCell   *lc;
-
-	foreach(lc, plan->hold_links)
-	{
-		PlanStep   *step = ((PlanLink *) lfirst(lc))->step;
-		RowSet	   *rows = attempt->sets[step->number];
-		List	   *holds;
-		RowSet	   *held;
-		Row		   *row;
-		int			i = 0;
-
-		if (step == plan->account || sd_count_rows(rows) == 0)
-			continue;
-		holds = sd_load_holds(plan->policy->schema, step->table, true);
-		if (holds == NIL)
-			continue;
-		held = sd_held_rows(step, keys_of(plan, step), holds);
-		while ((row = sd_next_same_row(rows, held, &i)) != NULL)
-		{
-			Row		   *hold = sd_find_same_row(held, row);
-
-			fail_owner(attempt, step, row->account, hold);
-			result = false;
-		}
-	}
-	return result;
-}
-
-/* Fail an account if a row that it deletes is one of an account on hold, or leads there */
-static void
-fail_owner(Attempt *attempt, PlanStep *step, Account *owner, Row *held)
-{
-	MemoryContext caller_context;
-
-	if (held == NULL || owner->state == SD_FAILED)
-		return;
-	caller_context = MemoryContextSwitchTo(attempt->run->batch_context);
-	owner->failure = sd_held_rows_failure(step->table, held->account->hold->reason);
-	owner->state = SD_FAILED;
-	owner->is_blocked = false;
-	MemoryContextSwitchTo(caller_context);
-}
-
-/*
- * Note that an account was left alone, if no run has met its hold before; what is
- * needed for the audit row is copied.
- */
-void
-sd_record_refusal(Run *run, Account *account)
+sd_record_held(Run *run, Account *account)
 {
 	PlanKey    *key = run->plan->key;
 	MemoryContext caller_context;
 	Refusal    *refusal;
 
+	run->nheld++;
 	if (account->hold->is_refused)
 		return;
 	caller_context = MemoryContextSwitchTo(run->run_context);
@@ -358,9 +270,8 @@ sd_record_refusal(Run *run, Account *account)
 
 /*
  * Write an audit row for each of them, and delete the holds that have expired, at the
- * end of the run: until then, nobody who
- * places or releases a hold has to wait for it.  What was deleted must not be undone
- * if they cannot be written.
+ * end of the run: until then, nobody who places or releases a hold has to wait for
+ * it.  What was deleted must not be undone if they cannot be written.
  */
 void
 sd_write_refusals(Run *run)
@@ -387,6 +298,7 @@ static bool
 write_body(void *arg)
 {
 	Run		   *run = arg;
+	ErrorData  *error;
 	ListCell   *lc;
 
 	foreach(lc, run->refusals)
@@ -399,5 +311,12 @@ write_body(void *arg)
 							   refusal->details, NULL);
 	}
 	sd_delete_expired_holds(run->policy->schema, run->plan->account->table);
+	if (run->refusals == NIL || !run->audit_can_defer)
+		return true;
+
+	/* at COMMIT it would undo the run */
+	error = sd_deferred_error(run);
+	if (error != NULL)
+		ReThrowError(error);
 	return true;
 }
