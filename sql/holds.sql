@@ -118,6 +118,44 @@ SELECT (SELECT array_agg(id ORDER BY id) FROM users) AS users, (SELECT array_agg
 SELECT release_account('1', policy => 'users');
 SELECT * FROM ids(process_scheduled_deletions('users')) ORDER BY failed;
 
+-- in a thread of replies, all whose rows lead to one on hold fail at once, and before
+-- anything is deleted
+TRUNCATE users CASCADE;
+DELETE FROM erasure.deletion_failure;
+INSERT INTO users SELECT n, n FROM generate_series(1, 40) n;
+INSERT INTO posts SELECT n, n, nullif(n - 1, 0) FROM generate_series(1, 20) n;
+CREATE SEQUENCE deletes;
+CREATE FUNCTION count_delete() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('app.deletes'); RETURN NULL; END $$;
+CREATE TRIGGER count_delete AFTER DELETE ON posts EXECUTE FUNCTION count_delete();
+SELECT hold_account('20', 'case', policy => 'users');
+SELECT report ->> 'users_deleted' AS deleted, report ->> 'users_failed' AS failed, report ->> 'users_held' AS held
+FROM process_scheduled_deletions('users') report;
+SELECT last_value < 10 AS few_deletes FROM deletes;
+SELECT count(*) FROM posts;
+-- and each on hold is counted once, however often a batch is tried
+TRUNCATE users CASCADE;
+DELETE FROM erasure.deletion_failure;
+DELETE FROM erasure.deletion_hold;
+INSERT INTO users SELECT n, n FROM generate_series(1, 3000) n;
+SELECT count(hold_account(n::text, 'case', policy => 'users')) FROM generate_series(601, 700) n;
+CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
+CREATE TRIGGER fail BEFORE DELETE ON users FOR EACH ROW WHEN (OLD.id = 1500) EXECUTE FUNCTION fail();
+SELECT report ->> 'users_deleted' AS deleted, report ->> 'users_failed' AS failed, report ->> 'users_held' AS held
+FROM process_scheduled_deletions('users') report;
+DROP TRIGGER fail ON users;
+-- what the audit table does not want to know of holds undoes no run, at once or later
+CREATE TABLE actions (action text PRIMARY KEY);
+INSERT INTO actions VALUES ('hard_deleted'), ('account_held');
+DELETE FROM erased;
+ALTER TABLE erased ADD CONSTRAINT known FOREIGN KEY (action) REFERENCES actions DEFERRABLE INITIALLY DEFERRED;
+UPDATE erasure.deletion_hold SET refused_at = NULL;
+INSERT INTO users VALUES (1, 1);
+SELECT report ->> 'users_deleted' AS deleted, report ->> 'users_held' AS held FROM process_scheduled_deletions('users') report;
+ALTER TABLE erased DROP CONSTRAINT known;
+DROP TABLE actions;
+DELETE FROM erasure.deletion_hold;
+DELETE FROM erasure.deletion_failure;
+
 -- a hold counts for every policy on the table, by whatever key it is placed, or ends
 DELETE FROM users;
 INSERT INTO users VALUES (11, 1.50), (12, 2.50);
@@ -141,6 +179,22 @@ CREATE TABLE users (LIKE old_users INCLUDING ALL);
 INSERT INTO users TABLE old_users;
 DROP TABLE old_users;
 SELECT alter_deletion_policy('users', account_table => 'users');
+SELECT * FROM ids(process_scheduled_deletions('users'));
+-- also if it is still there then, or the policy is registered anew
+ALTER TABLE users RENAME TO old_users;
+CREATE TABLE users (LIKE old_users INCLUDING ALL);
+INSERT INTO users TABLE old_users;
+SELECT alter_deletion_policy('users', account_table => 'users');
+DROP TABLE old_users;
+SELECT * FROM ids(process_scheduled_deletions('users'));
+SELECT remove_deletion_policy('users');
+ALTER TABLE users RENAME TO old_users;
+CREATE TABLE users (LIKE old_users INCLUDING ALL);
+INSERT INTO users TABLE old_users;
+DROP TABLE old_users;
+SET client_min_messages = warning;
+SELECT add_deletion_policy('users', 'users', key_columns => '{id}', audit_columns => '{"performed_by": null}', audit_table => 'erased');
+RESET client_min_messages;
 SELECT * FROM ids(process_scheduled_deletions('users'));
 -- one that cannot be read any more stops the run, and no account is blamed
 ALTER TABLE users RENAME number TO no;
@@ -212,6 +266,10 @@ DELETE FROM profiles;  -- fails
 INSERT INTO profiles (id, email) VALUES (account('bare'), 'bare');
 SELECT hold_account(account('bare')::text, 'case 5', policy => 'built-in');
 UPDATE profiles SET id = gen_random_uuid() WHERE id = account('bare');  -- fails
+CREATE FUNCTION renumber() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.id := gen_random_uuid(); RETURN NEW; END $$;
+CREATE TRIGGER renumber BEFORE UPDATE ON profiles FOR EACH ROW WHEN (OLD.email = 'bare') EXECUTE FUNCTION renumber();
+UPDATE profiles SET role = 'admin' WHERE id = account('bare');  -- fails
+DROP TRIGGER renumber ON profiles;
 UPDATE profiles SET id = id, deleted_at = NULL;
 TRUNCATE profiles CASCADE;  -- fails
 DELETE FROM profiles WHERE id = account('free') RETURNING email;
@@ -241,6 +299,10 @@ SELECT hold_account('1', 'case', policy => 'people'), hold_account('2', 'case', 
 DELETE FROM people_1;  -- fails
 DELETE FROM people_2;  -- fails
 UPDATE people SET id = 3 WHERE id = 1;  -- fails
+TRUNCATE people_1;  -- fails
+SELECT code FROM check_deletion_policy('people') WHERE code LIKE '%hold';
+SELECT guard_held_accounts('people'), guard_held_accounts('people');
+TRUNCATE people_2;  -- fails
 SET client_min_messages = warning;
 DROP EXTENSION scheduled_deletion;
 RESET client_min_messages;

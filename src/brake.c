@@ -4,9 +4,9 @@
  *	  The brake: a run that would delete more accounts than its policy thinks
  *	  possible deletes none.
  *
- * What is due is counted only as far as it matters, and the accounts not at all
- * where they are many: there, the planner's estimate, which goes by the table's size
- * as it is now, tells as much as is needed.
+ * Most nights, few accounts are due, and that is all that is counted.  Of all accounts,
+ * so many are counted as show that those that are due are not too many; never is
+ * their number estimated, for that errs where nobody has looked for long.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -24,63 +24,62 @@
 /* so many due accounts are never too large a share */
 #define FEW_ACCOUNTS	100
 
-/* so many accounts are counted; of more, the number is estimated */
-#define COUNTED_ACCOUNTS	10000
-
-static int64 most_by_share(Run *run, double *naccounts);
+static int64 count_accounts(Run *run, double limit);
 static int64 count_due(Run *run, int64 limit);
 static int64 count(const char *query, int nargs, Oid *argtypes, Datum *values);
 
 /*
- * Throw an error if more accounts are due, and not on hold, than the policy's brake
- * lets pass; the caller has all privileges that the plan needs.
+ * Throw an error if more accounts are due than the policy's brake lets pass.  Those on
+ * hold do not count, nor those that have failed before: they would add up.  The caller
+ * has all privileges that the plan needs.
  */
 void
 sd_brake(Run *run)
 {
 	DeletionPolicy *policy = run->policy;
-	double		naccounts;
-	int64		most = most_by_share(run, &naccounts);
+	int64		few = policy->brake_share < 1 ? FEW_ACCOUNTS : PG_INT64_MAX;
 	int64		ndue;
-	bool		is_share = policy->brake_accounts == 0 ||
-		most <= policy->brake_accounts;
+	int64		nall;
+	bool		is_number;
 
-	if (!is_share)
-		most = policy->brake_accounts;
-	if (most == PG_INT64_MAX || count_due(run, most + 1) <= most)
+	if (policy->brake_accounts > 0)
+		few = Min(few, policy->brake_accounts);
+	if (few == PG_INT64_MAX || count_due(run, few + 1) <= few)
 		return;
-	ndue = count_due(run, PG_INT64_MAX) - sd_count_held_due(run);
-	if (ndue <= most)
+	ndue = count_due(run, PG_INT64_MAX) - sd_count_held_due(run) -
+		sd_count_failing_due(run);
+	is_number = policy->brake_accounts > 0 && ndue > policy->brake_accounts;
+	if (!is_number &&
+		(policy->brake_share >= 1 || ndue <= FEW_ACCOUNTS ||
+		 count_accounts(run, ndue / policy->brake_share + 1) * policy->brake_share >= ndue))
 		return;
+
+	nall = count_accounts(run, PG_INT64_MAX);
 	ereport(ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			 errmsg("deletion policy \"%s\" stopped by its brake: " INT64_FORMAT " of about %.0f accounts are due",
-					policy->name, ndue, naccounts),
-			 is_share ?
-			 errdetail("A run may delete %g %% of the accounts (brake_share), or %d.",
-					   policy->brake_share * 100, FEW_ACCOUNTS) :
+			 errmsg("deletion policy \"%s\" stopped by its brake: " INT64_FORMAT " of " INT64_FORMAT " accounts are due",
+					policy->name, ndue, nall),
+			 is_number ?
 			 errdetail("A run may delete %d accounts (brake_accounts).",
-					   policy->brake_accounts),
+					   policy->brake_accounts) :
+			 errdetail("A run may delete %g %% of the accounts (brake_share), or %d.",
+					   policy->brake_share * 100, FEW_ACCOUNTS),
 			 errhint("%s, enabled => false); keeps them all until column \"%s\" is as it should be. If so many are to be deleted, go on for this once with release_brake => true.",
 					 sd_own_call(policy, "alter_deletion_policy"),
 					 policy->due_column)));
 }
 
-/* The most accounts that a run may delete by their share of all, whose number is set */
+/* How many accounts there are, as far as that */
 static int64
-most_by_share(Run *run, double *naccounts)
+count_accounts(Run *run, double limit)
 {
-	const char *table = sd_qualified_name(run->plan->account->table);
+	Oid			argtypes[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(limit >= (double) PG_INT64_MAX ?
+										  PG_INT64_MAX : (int64) limit)};
 
-	*naccounts = count(psprintf("SELECT pg_catalog.count(*) FROM (SELECT FROM %s LIMIT %d) t",
-								table, COUNTED_ACCOUNTS + 1), 0, NULL, NULL);
-	if (*naccounts > COUNTED_ACCOUNTS)
-		*naccounts = Max(*naccounts,
-						 sd_planner_expects("Plan Rows",
-											psprintf("SELECT FROM %s", table),
-											0, NULL, NULL));
-	return run->policy->brake_share >= 1 ? PG_INT64_MAX :
-		Max(FEW_ACCOUNTS, (int64) (*naccounts * run->policy->brake_share));
+	return count(psprintf("SELECT pg_catalog.count(*) FROM (SELECT FROM %s LIMIT $1) t",
+						  sd_qualified_name(run->plan->account->table)),
+				 lengthof(argtypes), argtypes, values);
 }
 
 /*

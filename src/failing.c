@@ -161,6 +161,20 @@ make_accounts(void *arg)
 	return true;
 }
 
+/* How many accounts that have failed before are due */
+int64
+sd_count_failing_due(Run *run)
+{
+	int64		ndue = 0;
+
+	if (run->nfailing == 0)
+		return 0;
+	sd_find_due(run, run->failing, run->nfailing);
+	for (int i = 0; i < run->nfailing; i++)
+		ndue += run->failing[i]->found;
+	return ndue;
+}
+
 /* Has an account that is picked failed before? */
 bool
 sd_has_failed_before(Run *run, Account *account)

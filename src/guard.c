@@ -38,6 +38,7 @@ PG_FUNCTION_INFO_V1(refuse_held_account);
 
 static void create_trigger(Oid schema, Oid table, const char *name,
 						   const char *events, const char *level);
+static char *key_changes(Oid schema, DeletionPlan *plan);
 static bool drop_trigger(Oid table, const char *name);
 static void run_command(const char *command);
 static Guard *make_guard(Oid schema, Oid account_table);
@@ -57,26 +58,66 @@ sd_set_guard(Oid schema, const char *policy_name, bool enabled)
 	DeletionPolicy *policy = sd_only_policy(schema, policy_name);
 	DeletionPlan *plan = sd_begin_plan(policy, AccessShareLock);
 	Oid			table = plan->account->table;
-	Relation	rel;
+	ListCell   *lc;
 
 	if (!enabled)
 	{
 		bool		was_there = drop_trigger(table, SD_GUARD);
 
-		return drop_trigger(table, SD_TRUNCATE_GUARD) || was_there;
+		was_there |= drop_trigger(table, SD_KEY_GUARD);
+		foreach(lc, plan->account_tables)
+			was_there |= drop_trigger(lfirst_oid(lc), SD_TRUNCATE_GUARD);
+		return was_there;
 	}
 	if (sd_has_guard(schema, table))
 		return false;
-	rel = table_open(table, NoLock);
-	create_trigger(schema, table, SD_GUARD,
-				   psprintf("AFTER DELETE OR UPDATE OF %s",
-							sd_sql_names(sd_key_names(sd_hold_key(plan->account, rel,
-																   plan->key)))),
-				   "ROW");
-	create_trigger(schema, table, SD_TRUNCATE_GUARD, "BEFORE TRUNCATE",
-				   "STATEMENT");
-	table_close(rel, NoLock);
+	create_trigger(schema, table, SD_GUARD, "AFTER DELETE", "ROW");
+	create_trigger(schema, table, SD_KEY_GUARD, "AFTER UPDATE",
+				   psprintf("ROW WHEN (%s)", key_changes(schema, plan)));
+
+	/* a partition can be emptied alone */
+	foreach(lc, plan->account_tables)
+		create_trigger(schema, lfirst_oid(lc), SD_TRUNCATE_GUARD,
+					   "BEFORE TRUNCATE", "STATEMENT");
 	return true;
+}
+
+/*
+ * The condition that a column was changed by which an account can be on hold: bit by
+ * bit, which is no operator of anybody's.
+ */
+static char *
+key_changes(Oid schema, DeletionPlan *plan)
+{
+	Oid			argtypes[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(plan->account->table)};
+	Relation	rel = table_open(plan->account->table, NoLock);
+	List	   *names = list_copy(sd_key_names(sd_hold_key(plan->account, rel,
+														   plan->key)));
+	uint64		n = sd_query_latest_as_owner(schema,
+											 psprintf("SELECT pg_catalog.unnest(key_columns) FROM %s"
+													  " WHERE account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1",
+													  sd_own_table(schema, "deletion_policy")),
+											 lengthof(argtypes), argtypes, values);
+	StringInfoData old_values;
+	StringInfoData new_values;
+	ListCell   *lc;
+
+	for (uint64 i = 0; i < n; i++)
+		names = lappend(names, SPI_getvalue(SPI_tuptable->vals[i],
+											SPI_tuptable->tupdesc, 1));
+	initStringInfo(&old_values);
+	initStringInfo(&new_values);
+	foreach(lc, names)
+	{
+		const char *comma = foreach_current_index(lc) > 0 ? ", " : "";
+
+		appendStringInfo(&old_values, "%sOLD.%s", comma, quote_identifier(lfirst(lc)));
+		appendStringInfo(&new_values, "%sNEW.%s", comma, quote_identifier(lfirst(lc)));
+	}
+	table_close(rel, NoLock);
+	return psprintf("pg_catalog.record_image_ne(ROW(%s), ROW(%s))",
+					old_values.data, new_values.data);
 }
 
 static void

@@ -367,23 +367,35 @@ sd_note_refusal(Oid schema, Oid account_table, Hold *hold)
 }
 
 /*
- * Let the holds on a table that was dropped be on the one that a policy has in its
- * place now: its accounts are the same, under another OID.
+ * Let holds be on an account table that a policy has by now: those on the table that it
+ * had before, which is no policy's any more; and those on one of the same name that was
+ * dropped.  Its accounts are the same, under another OID.
  */
 void
 sd_move_holds(Oid schema, Oid old_table, Oid new_table)
 {
 	Oid			argtypes[] = {OIDOID, OIDOID, TEXTOID};
 	Datum		values[] = {ObjectIdGetDatum(old_table),
-	ObjectIdGetDatum(new_table), 0};
+		ObjectIdGetDatum(new_table),
+	CStringGetTextDatum(sd_qualified_name(new_table))};
+	char	   *holds = sd_own_table(schema, "deletion_hold");
 
-	if (get_rel_name(old_table) != NULL)
+	if (old_table == new_table)
 		return;
-	values[2] = CStringGetTextDatum(sd_qualified_name(new_table));
 	(void) sd_execute_as_owner(schema,
-							   psprintf("UPDATE %s SET account_table = $2, account_table_name = $3"
-										" WHERE account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1",
-										sd_own_table(schema, "deletion_hold")),
-							   SPI_OK_UPDATE, lengthof(argtypes), argtypes,
+							   psprintf("WITH h AS (DELETE FROM %s h"
+										" WHERE (h.account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1"
+										" AND NOT EXISTS (SELECT FROM %s p"
+										" WHERE p.account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1))"
+										" OR (h.account_table_name OPERATOR(pg_catalog.=) $3"
+										" AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c"
+										" WHERE c.oid OPERATOR(pg_catalog.=) h.account_table::pg_catalog.oid))"
+										" RETURNING *)"
+										" INSERT INTO %s SELECT $2, $3, h.key_columns, h.account, h.reason,"
+										" h.held_by, h.held_at, h.held_until, h.refused_at FROM h"
+										" ON CONFLICT DO NOTHING",
+										holds, sd_own_table(schema, "deletion_policy"),
+										holds),
+							   SPI_OK_INSERT, lengthof(argtypes), argtypes,
 							   values, NULL);
 }

@@ -60,6 +60,7 @@ sd_add_policy(Oid schema, PolicyRow *row)
 				 errmsg("deletion policy \"%s\" exists already",
 						TextDatumGetCString(row->values[SD_POLICY])),
 				 errhint("Change it with alter_deletion_policy(), or choose another name.")));
+	sd_move_holds(schema, InvalidOid, account_table);
 	validate(schema, row->values[SD_POLICY], "registered");
 }
 

@@ -38,6 +38,7 @@
 pg_noreturn static void throw_dropped_table(DeletionPolicy *policy,
 											const char *role, Oid table,
 											const char *table_name);
+static bool has_guard_for(Oid schema, Oid table, int16 event);
 static Oid	guard_function(Oid schema);
 
 /*
@@ -257,25 +258,41 @@ sd_is_guard(Oid schema, Trigger *trigger)
 	return trigger->tgfoid == guard_function(schema);
 }
 
-/* Are a table's accounts on hold guarded? */
+/*
+ * Are a table's accounts on hold guarded: their rows, their keys, and the table and each
+ * partition as a whole?
+ */
 bool
 sd_has_guard(Oid schema, Oid table)
 {
+	ListCell   *lc;
+
+	if (!has_guard_for(schema, table, TRIGGER_TYPE_DELETE) ||
+		!has_guard_for(schema, table, TRIGGER_TYPE_UPDATE))
+		return false;
+	foreach(lc, find_all_inheritors(table, NoLock, NULL))
+	{
+		if (!has_guard_for(schema, lfirst_oid(lc), TRIGGER_TYPE_TRUNCATE))
+			return false;
+	}
+	return true;
+}
+
+static bool
+has_guard_for(Oid schema, Oid table, int16 event)
+{
 	Relation	rel = table_open(table, NoLock);
-	bool		of_rows = false;
-	bool		of_table = false;
+	bool		result = false;
 
 	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
 	{
 		Trigger    *trigger = &rel->trigdesc->triggers[i];
 
-		if (!sd_is_guard(schema, trigger) || !sd_fires(trigger))
-			continue;
-		of_rows = of_rows || TRIGGER_FOR_DELETE(trigger->tgtype);
-		of_table = of_table || TRIGGER_FOR_TRUNCATE(trigger->tgtype);
+		result = result || (sd_is_guard(schema, trigger) && sd_fires(trigger) &&
+							(trigger->tgtype & event) != 0);
 	}
 	table_close(rel, NoLock);
-	return of_rows && of_table;
+	return result;
 }
 
 static Oid

@@ -72,11 +72,11 @@ sd_run(Run *run)
 	sd_prepare_batches(run);
 	refuse_pending_violation(run);
 	sd_refresh_holds(run);
+	sd_load_failing(run);
 	if (!run->release_brake)
 		sd_brake(run);
 
 	run->rows = palloc0(sizeof(int64) * list_length(run->plan->steps));
-	sd_load_failing(run);
 	delete_due_accounts(run);
 	sd_try_failing(run);
 	sd_write_failing(run);

@@ -216,6 +216,7 @@ extern void sd_brake(Run *run);
 
 /* failing.c */
 extern void sd_load_failing(Run *run);
+extern int64 sd_count_failing_due(Run *run);
 extern bool sd_has_failed_before(Run *run, Account *account);
 extern int	sd_copy_failing(Run *run, Account **accounts);
 extern void sd_try_failing(Run *run);

@@ -521,7 +521,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
 AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.guard_held_accounts(text, boolean) IS
-'lets nobody at all delete an account on hold, or give it another key: creates the triggers guard_held_accounts and guard_held_accounts_truncate on the account table, which execute refuse_held_account()
+'lets nobody delete an account on hold, or give it another key, but where session_replication_role is replica: creates the triggers guard_held_accounts and guard_held_account_keys on the account table, and guard_held_accounts_truncate on each of its partitions, too; they execute refuse_held_account()
 policy: null: the only one that is registered
 enabled: false: drops them
 returns false if it is so already

@@ -48,6 +48,7 @@
 
 /* the triggers that guard accounts on hold, and what they execute */
 #define SD_GUARD				"guard_held_accounts"
+#define SD_KEY_GUARD			"guard_held_account_keys"
 #define SD_TRUNCATE_GUARD		"guard_held_accounts_truncate"
 #define SD_GUARD_FUNCTION		"refuse_held_account"
 
