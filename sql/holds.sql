@@ -212,7 +212,7 @@ INSERT INTO users VALUES (21, '2026-01-01'), (22, '2026-01-02');
 SELECT hold_account(id::text, 'case', policy => 'users') FROM users;
 SELECT severity, code, message, remedy FROM check_deletion_policy('users') WHERE code LIKE '%hold';
 SELECT guard_held_accounts('users');
-ALTER TABLE users DISABLE TRIGGER guard_held_accounts;
+ALTER TABLE users DISABLE TRIGGER USER;
 UPDATE users SET id = 23 WHERE id = 22;
 SELECT severity, code, message, remedy FROM check_deletion_policy('users') WHERE code LIKE '%hold';
 SELECT guard_held_accounts('users');
