@@ -106,7 +106,8 @@ typedef struct Run
 		List	   *gone;		/* ... and no longer */
 	}			notes;
 	bool		tries_failing;	/* it is their turn */
-	MemoryContext holds_context;	/* of what is known of accounts on hold ... */
+	MemoryContext holds_context;	/* of what is known of accounts on hold
+									 * ... */
 	char	   *state_of_holds; /* ... as long as this is it */
 	RowSet	  **holds;			/* by step: the accounts on hold among its
 								 * rows, by the keys by which the holds were

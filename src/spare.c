@@ -113,7 +113,7 @@ keys_of(DeletionPlan *plan, PlanStep *step)
 static RowSet *
 find_held(Run *run, PlanStep *step, RowSet *holds)
 {
-	Attempt		attempt = {.run = run, .context = CurrentMemoryContext};
+	Attempt		attempt = {.run = run,.context = CurrentMemoryContext};
 	RowSet	   *rows = sd_make_rows(step);
 	HeldAccounts accounts = {0};
 	ListCell   *lc;
