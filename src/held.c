@@ -182,19 +182,23 @@ sd_add_hold_keys(PlanStep *step, List *holds)
 	Relation	rel = table_open(step->table, NoLock);
 	int			nestlevel = sd_begin_portable_text();
 	List	   *keys = NIL;
+	PlanKey    *key = NULL;
 	ListCell   *lc;
 
 	foreach(lc, holds)
 	{
 		Hold	   *hold = lfirst(lc);
-		PlanKey    *key;
 
-		if (!have_columns(step->table, hold->key_columns))
-			throw_unreadable(step, hold, "A column of the key by which it was placed does not exist any more.");
-		key = sd_find_key(step, rel, hold->key_columns, InvalidOid, InvalidOid,
-						  InvalidOid);
+		/* they are sorted by that */
+		if (key == NULL || !sd_same_names(sd_key_names(key), hold->key_columns))
+		{
+			if (!have_columns(step->table, hold->key_columns))
+				throw_unreadable(step, hold, "A column of the key by which it was placed does not exist any more.");
+			key = sd_find_key(step, rel, hold->key_columns, InvalidOid,
+							  InvalidOid, InvalidOid);
+			keys = list_append_unique_ptr(keys, key);
+		}
 		(void) sd_held_key(key, hold);
-		keys = list_append_unique_ptr(keys, key);
 	}
 	AtEOXact_GUC(true, nestlevel);
 	table_close(rel, NoLock);

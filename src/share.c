@@ -25,6 +25,8 @@
 #include "run.h"
 
 static bool fail_sharing(Attempt *attempt);
+static void check_link(Attempt *attempt, DeletePart *part, PlanLink *link,
+					   Row *target, TupleTableSlot *slot, int *column);
 static void must_stay(Attempt *attempt, PlanStep *step, Row *row, Row *held);
 
 /*
@@ -144,26 +146,33 @@ sd_none_is_held(Attempt *attempt)
 }
 
 /*
- * A row was deleted that leads to "target": does it lead to an account on hold, or a
- * row of one, too?  The columns of all links of the part begin with that one of the
- * slot.
+ * A row was deleted that leads to "target" by the first of its part's links that leads
+ * anywhere: does another one lead to an account on hold, or a row of one?  The columns of
+ * all links of the part begin with that one of the slot.
  */
 void
 sd_check_sharing(Attempt *attempt, DeletePart *part, Row *target,
 				 TupleTableSlot *slot, int column)
 {
-	List	   *links = list_concat_copy(part->links, part->others);
 	ListCell   *lc;
 
-	foreach(lc, links)
-	{
-		PlanLink   *link = lfirst(lc);
+	/* if it has no other, whether the target is shared was asked of that */
+	if (list_length(part->links) == 1 && part->others == NIL)
+		return;
+	foreach(lc, part->links)
+		check_link(attempt, part, lfirst(lc), target, slot, &column);
+	foreach(lc, part->others)
+		check_link(attempt, part, lfirst(lc), target, slot, &column);
+}
 
-		if (attempt->held->sets[link->key->step->number] != NULL)
-			must_stay(attempt, part->step, target,
-					  sd_row_of_link(attempt->held, link, slot, column));
-		column += link->ncolumns;
-	}
+static void
+check_link(Attempt *attempt, DeletePart *part, PlanLink *link, Row *target,
+		   TupleTableSlot *slot, int *column)
+{
+	if (attempt->held->sets[link->key->step->number] != NULL)
+		must_stay(attempt, part->step, target,
+				  sd_row_of_link(attempt->held, link, slot, *column));
+	*column += link->ncolumns;
 }
 
 /* Is no row of those that were deleted shared?  Else the accounts are FAILED. */
