@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * guard.c
- *	  The guard: a trigger on an account table by which nobody at all deletes an
- *	  account that is on hold.
+ *	  The guard: triggers on an account table by which nobody else deletes an
+ *	  account that is on hold, either.
  *
  * It fires after the statement has deleted its rows: by then they are locked, so
  * that a hold is seen, or its caller waits; and no other trigger can change what

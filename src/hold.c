@@ -151,7 +151,9 @@ check_reason(const char *reason)
 static bool
 is_about(Hold *hold, FoundAccount *account, bool is_there)
 {
-	PlanKey    *key = is_there ? account->hold_key : account->plan->key;
+	PlanKey    *key = is_there &&
+		sd_same_names(sd_key_names(account->hold_key), hold->key_columns) ?
+		account->hold_key : account->plan->key;
 	Question	question = {hold, account, key};
 	bool		is_equal;
 

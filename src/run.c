@@ -188,7 +188,9 @@ choose_accounts(Run *run, Account *accounts, int naccounts, int limit,
 		{
 			Account    *account = palloc(sizeof(Account));
 
+			/* others may change the hold before it is recorded */
 			*account = *last;
+			account->hold = sd_copy_hold(last->hold);
 			*held = lappend(*held, account);
 		}
 		else if (!sd_has_failed_before(run, last))
