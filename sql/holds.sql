@@ -230,7 +230,7 @@ RESET client_min_messages;
 INSERT INTO orgs VALUES (1), (2), (3), (4);
 INSERT INTO people VALUES ('a', 1), ('b', 2), ('c', 3), ('d', NULL), ('e', 4);
 INSERT INTO messages VALUES ('b', 'd'), ('c', 'e');
-SELECT hold_account('a', 'case 7', policy => 'people'), hold_account('d', 'case 8', policy => 'people');
+SELECT hold_account('a', 'case 7', policy => 'people'), hold_account('d', 'case 8', policy => 'people'), guard_held_accounts('people');
 SELECT * FROM ids(process_scheduled_deletions('orgs')) ORDER BY failed;
 SELECT (SELECT array_agg(id ORDER BY id) FROM orgs) AS orgs, (SELECT array_agg(code ORDER BY code) FROM people) AS people, (SELECT count(*) FROM messages) AS messages;
 SELECT release_account(code, policy => 'people') FROM people WHERE code IN ('a', 'd');

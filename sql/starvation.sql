@@ -85,6 +85,16 @@ INSERT INTO users SELECT n FROM generate_series(1, 50) n;
 SELECT process_scheduled_deletions('users');  -- fails
 DROP TRIGGER not_now ON erased;
 SELECT outcome(process_scheduled_deletions('users'));
+-- but what an account has deferred is its own
+CREATE CONSTRAINT TRIGGER not_now AFTER INSERT ON erased DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (false) EXECUTE FUNCTION not_now();
+CREATE CONSTRAINT TRIGGER later AFTER DELETE ON users DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD.id = 2) EXECUTE FUNCTION not_now();
+INSERT INTO users SELECT n FROM generate_series(1, 3) n;
+SELECT outcome(process_scheduled_deletions('users'));
+SELECT account, message, next_attempt_at > last_attempt_at + interval '5 minutes' AS waits FROM erasure.deletion_failure;
+DROP TRIGGER not_now ON erased;
+DROP TRIGGER later ON users;
+TRUNCATE users;
+DELETE FROM erasure.deletion_failure;
 -- after some batches
 CREATE SEQUENCE number MAXVALUE 600;
 ALTER TABLE erased ADD number int DEFAULT nextval('number');
