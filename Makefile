@@ -47,6 +47,7 @@ OBJS = \
 	src/policy.o \
 	src/preflight.o \
 	src/receive.o \
+	src/refusal.o \
 	src/register.o \
 	src/report.o \
 	src/resolve.o \

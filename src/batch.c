@@ -289,6 +289,7 @@ attempt_body(void *arg)
 		sd_set_lock_timeout(IMPATIENT_LOCK_TIMEOUT);
 	lock_accounts(attempt);
 	sd_spare_held(attempt);
+	sd_begin_sharing(attempt);
 	take_pending(attempt, attempt->accounts, attempt->naccounts);
 	do
 	{

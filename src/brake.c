@@ -26,6 +26,7 @@
 
 static int64 count_accounts(Run *run, double limit);
 static int64 count_due(Run *run, int64 limit);
+static int64 count_held_due(Run *run);
 static int64 count(const char *query, int nargs, Oid *argtypes, Datum *values);
 
 /*
@@ -46,7 +47,7 @@ sd_brake(Run *run)
 		few = Min(few, policy->brake_accounts);
 	if (few == PG_INT64_MAX || count_due(run, few + 1) <= few)
 		return;
-	ndue = count_due(run, PG_INT64_MAX) - sd_count_held_due(run) -
+	ndue = count_due(run, PG_INT64_MAX) - count_held_due(run) -
 		sd_count_failing_due(run);
 	is_number = policy->brake_accounts > 0 && ndue > policy->brake_accounts;
 	if (!is_number &&
@@ -106,4 +107,29 @@ count(const char *query, int nargs, Oid *argtypes, Datum *values)
 	(void) sd_query(query, SPI_OK_SELECT, nargs, argtypes, values);
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
 									   SPI_tuptable->tupdesc, 1, &is_null));
+}
+
+/* How many accounts on hold are due */
+static int64
+count_held_due(Run *run)
+{
+	RowSet	   *held = sd_held_accounts(run);
+	int			n = held != NULL ? sd_count_rows(held) : 0;
+	Account   **accounts = palloc(sizeof(Account *) * Max(n, 1));
+	int64		ndue = 0;
+
+	if (n == 0)
+		return 0;
+	for (int i = 0; i < n; i++)
+	{
+		Row		   *row = sd_get_row(held, i);
+
+		accounts[i] = palloc0(sizeof(Account));
+		accounts[i]->key = row->values;
+		accounts[i]->nulls = row->nulls;
+	}
+	sd_find_due(run, accounts, n);
+	for (int i = 0; i < n; i++)
+		ndue += accounts[i]->found;
+	return ndue;
 }

@@ -25,6 +25,7 @@ typedef struct Collected
 } Collected;
 
 static bool collect_from(Attempt *attempt, PlanStep *step);
+static void note_lead(Attempt *attempt, PlanStep *step, Row *row, Row *target);
 static void collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 
 /* Begin with no rows but the accounts */
@@ -119,8 +120,32 @@ collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 	Row		   *row = sd_make_row(link->step, target->account);
 
 	sd_fill_row(link->step, row, slot, link->ncolumns + 1);
-	sd_note_lead(attempt, link->step, row, target);
+	note_lead(attempt, link->step, row, target);
 	if (sd_is_new_row(attempt->sets[link->step->number], row))
 		collected->rows = lappend(collected->rows, row);
 	MemoryContextSwitchTo(caller_context);
+}
+
+/*
+ * Note that a row leads to another one, if that may be needed to tell whose rows must
+ * stay.
+ */
+static void
+note_lead(Attempt *attempt, PlanStep *step, Row *row, Row *target)
+{
+	if (attempt->held == NULL)
+		return;
+	if (attempt->nleads == attempt->max_leads)
+	{
+		Size		size;
+
+		attempt->max_leads = Max(1024, attempt->max_leads * 2);
+		size = sizeof(Lead) * attempt->max_leads;
+		attempt->leads = attempt->leads == NULL ?
+			MemoryContextAllocHuge(attempt->context, size) :
+			repalloc_huge(attempt->leads, size);
+	}
+	attempt->leads[attempt->nleads].step = step;
+	attempt->leads[attempt->nleads].row = row;
+	attempt->leads[attempt->nleads++].target = target;
 }

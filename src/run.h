@@ -215,6 +215,10 @@ extern void sd_record_results(Run *run, Account *accounts, int naccounts);
 /* brake.c */
 extern void sd_brake(Run *run);
 
+/* refusal.c */
+extern void sd_record_held(Run *run, Account *account);
+extern void sd_write_refusals(Run *run);
+
 /* failing.c */
 extern void sd_load_failing(Run *run);
 extern int64 sd_count_failing_due(Run *run);
@@ -241,35 +245,30 @@ extern bool sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 					   Failure **failure);
 extern ErrorData *sd_deferred_error(Run *run);
 
-/* collect.c */
-extern void sd_begin_rows(Attempt *attempt);
-extern void sd_collect_rows(Attempt *attempt);
-
-/* spare.c */
-extern void sd_refresh_holds(Run *run);
-extern RowSet *sd_held_accounts(Run *run);
-extern bool sd_is_held(Run *run, Account *account);
-extern int64 sd_count_held_due(Run *run);
-extern void sd_spare_held(Attempt *attempt);
-extern void sd_record_held(Run *run, Account *account);
-extern void sd_write_refusals(Run *run);
-
-/* share.c */
-extern void sd_begin_sharing(Attempt *attempt);
-extern void sd_note_lead(Attempt *attempt, PlanStep *step, Row *row,
-						 Row *target);
-extern bool sd_may_delete_collected(Attempt *attempt);
-extern bool sd_none_is_held(Attempt *attempt);
-extern void sd_check_sharing(Attempt *attempt, DeletePart *part, Row *target,
-							 TupleTableSlot *slot, int column);
-extern bool sd_none_is_shared(Attempt *attempt);
-
 /* execute.c */
 extern bool sd_execute_steps(Attempt *attempt);
 extern bool sd_accounts_are_gone(Attempt *attempt);
 extern bool sd_rows_are_gone(Attempt *attempt);
 extern void sd_check_collected_are_gone(Attempt *attempt);
 extern bool sd_fail_found(Attempt *attempt, Oid constraint, Oid table);
+
+/* share.c */
+extern void sd_begin_sharing(Attempt *attempt);
+extern bool sd_may_delete_collected(Attempt *attempt);
+extern bool sd_none_is_held(Attempt *attempt);
+extern void sd_check_sharing(Attempt *attempt, DeletePart *part, Row *target,
+							 TupleTableSlot *slot, int column);
+extern bool sd_none_is_shared(Attempt *attempt);
+
+/* spare.c */
+extern void sd_refresh_holds(Run *run);
+extern RowSet *sd_held_accounts(Run *run);
+extern bool sd_is_held(Run *run, Account *account);
+extern void sd_spare_held(Attempt *attempt);
+
+/* collect.c */
+extern void sd_begin_rows(Attempt *attempt);
+extern void sd_collect_rows(Attempt *attempt);
 
 /* receive.c */
 extern void sd_set_doing(Attempt *attempt, const char *doing, Oid table);

@@ -26,13 +26,14 @@
  *	call.c		one call: the policies that it names, each in its turn
  *	run.c		pick due accounts, batch by batch, until none is left
  *	brake.c		unless they are too many
+ *	refusal.c	those on hold are left alone, and that is told
  *	failing.c	those that have failed before, tried last
  *	search.c	delete a batch; find the accounts that fail
  *	batch.c		one attempt: lock, collect, blockers, steps, audit, prove
- *	collect.c		the rows that others refer to
- *	spare.c			whom it leaves alone
- *	share.c			and what they share
  *	execute.c		its steps, and the proof that all is gone
+ *	share.c			what must stay, for it is shared with an account on hold
+ *	spare.c			whom it leaves alone
+ *	collect.c		the rows that others refer to
  *	receive.c		whose the rows are that a statement returns
  *	rows.c			those that others refer to
  *	preflight.c	refuse what must not start

@@ -72,27 +72,6 @@ sd_begin_sharing(Attempt *attempt)
 	sd_collect_rows(held);
 }
 
-/* Note that a collected row of a step leads to another one */
-void
-sd_note_lead(Attempt *attempt, PlanStep *step, Row *row, Row *target)
-{
-	if (attempt->held == NULL)
-		return;
-	if (attempt->nleads == attempt->max_leads)
-	{
-		Size		size;
-
-		attempt->max_leads = Max(1024, attempt->max_leads * 2);
-		size = sizeof(Lead) * attempt->max_leads;
-		attempt->leads = attempt->leads == NULL ?
-			MemoryContextAllocHuge(attempt->context, size) :
-			repalloc_huge(attempt->leads, size);
-	}
-	attempt->leads[attempt->nleads].step = step;
-	attempt->leads[attempt->nleads].row = row;
-	attempt->leads[attempt->nleads++].target = target;
-}
-
 /*
  * Can all the collected rows be deleted?  If not, since one is an account on hold, or
  * a row of one, the accounts that it goes with are FAILED.

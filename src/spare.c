@@ -17,7 +17,6 @@
  */
 #include "postgres.h"
 
-#include "utils/datum.h"
 #include "utils/memutils.h"
 
 #include "run.h"
@@ -34,7 +33,6 @@ static List *keys_of(DeletionPlan *plan, PlanStep *step);
 static RowSet *find_held(Run *run, PlanStep *step, RowSet *holds);
 static void held_account(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void drop_held(Attempt *attempt);
-static bool write_body(void *arg);
 
 /* Know which accounts are on hold now, whatever snapshot the transaction has */
 void
@@ -174,35 +172,7 @@ sd_is_held(Run *run, Account *account)
 	return true;
 }
 
-/* How many accounts on hold are due */
-int64
-sd_count_held_due(Run *run)
-{
-	RowSet	   *held = sd_held_accounts(run);
-	int			n = held != NULL ? sd_count_rows(held) : 0;
-	Account   **accounts = palloc(sizeof(Account *) * Max(n, 1));
-	int64		ndue = 0;
-
-	if (n == 0)
-		return 0;
-	for (int i = 0; i < n; i++)
-	{
-		Row		   *row = sd_get_row(held, i);
-
-		accounts[i] = palloc0(sizeof(Account));
-		accounts[i]->key = row->values;
-		accounts[i]->nulls = row->nulls;
-	}
-	sd_find_due(run, accounts, n);
-	for (int i = 0; i < n; i++)
-		ndue += accounts[i]->found;
-	return ndue;
-}
-
-/*
- * Drop the accounts of an attempt that are on hold, whose rows are locked; and know
- * whose rows must stay, too.
- */
+/* Drop the accounts of an attempt that are on hold, whose rows are locked */
 void
 sd_spare_held(Attempt *attempt)
 {
@@ -213,7 +183,6 @@ sd_spare_held(Attempt *attempt)
 	sd_refresh_holds(run);
 	if (sd_held_accounts(run) != NULL)
 		drop_held(attempt);
-	sd_begin_sharing(attempt);
 }
 
 static void
@@ -240,83 +209,4 @@ drop_held(Attempt *attempt)
 		account->hold = sd_copy_hold(hold->account->hold);
 		MemoryContextSwitchTo(caller_context);
 	}
-}
-
-/*
- * Count an account that was left alone, and note it if no run has met its hold before;
- * what is needed for the audit row is copied.
- */
-void
-sd_record_held(Run *run, Account *account)
-{
-	PlanKey    *key = run->plan->key;
-	MemoryContext caller_context;
-	Refusal    *refusal;
-
-	run->nheld++;
-	if (account->hold->is_refused)
-		return;
-	caller_context = MemoryContextSwitchTo(run->run_context);
-	refusal = palloc(sizeof(Refusal));
-	refusal->hold = sd_copy_hold(account->hold);
-	refusal->key = palloc(sizeof(Datum) * key->ncolumns);
-	for (int i = 0; i < key->ncolumns; i++)
-		refusal->key[i] = datumCopy(account->key[i], key->columns[i].typbyval,
-									key->columns[i].typlen);
-	refusal->details = sd_refusal_details(run, account);
-	run->refusals = lappend(run->refusals, refusal);
-	MemoryContextSwitchTo(caller_context);
-}
-
-/*
- * Write an audit row for each of them, and delete the holds that have expired, at the
- * end of the run: until then, nobody who places or releases a hold has to wait for
- * it.  What was deleted must not be undone if they cannot be written.
- */
-void
-sd_write_refusals(Run *run)
-{
-	ErrorData  *error;
-	Failure    *failure;
-	bool		done;
-
-	error = sd_in_subtransaction(write_body, run, true, &done);
-	if (error == NULL)
-		return;
-	failure = sd_failure_from_error(error, "writing audit rows (deletion_refused) to",
-									run->policy->audit_table);
-	if (failure->kind == SD_RUN_FAILURE)
-		ReThrowError(error);
-	if (failure->kind != SD_MOMENT_FAILURE)
-		ereport(WARNING,
-				(errcode(failure->sqlstate),
-				 errmsg("that accounts are on hold cannot be audited: %s",
-						failure->message)));
-}
-
-static bool
-write_body(void *arg)
-{
-	Run		   *run = arg;
-	ErrorData  *error;
-	ListCell   *lc;
-
-	foreach(lc, run->refusals)
-	{
-		Refusal    *refusal = lfirst(lc);
-
-		if (sd_note_refusal(run->policy->schema, run->plan->account->table,
-							refusal->hold))
-			sd_write_audit_row(run->plan, refusal->key, "deletion_refused",
-							   refusal->details, NULL);
-	}
-	sd_delete_expired_holds(run->policy->schema, run->plan->account->table);
-	if (run->refusals == NIL || !run->audit_can_defer)
-		return true;
-
-	/* at COMMIT it would undo the run */
-	error = sd_deferred_error(run);
-	if (error != NULL)
-		ReThrowError(error);
-	return true;
 }
