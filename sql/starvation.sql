@@ -46,9 +46,9 @@ DELETE FROM erasure.deletion_failure;
 
 -- those that fail with what sounds like everybody's error stand first and last, and
 -- the call asks for few: next time, or the time after that, some other is tried
-INSERT INTO users SELECT n, '2020-01-01', 'DELETE FROM no_such_table' FROM generate_series(1, 10) n;
+INSERT INTO users SELECT n, '2020-01-01', 'DELETE FROM no_such_table' FROM generate_series(1, 70) n;
 INSERT INTO users SELECT n, '2020-01-02' FROM generate_series(101, 300) n;
-INSERT INTO users SELECT n, '2020-01-03', 'DELETE FROM no_such_table' FROM generate_series(1001, 1016) n;
+INSERT INTO users SELECT n, '2020-01-03', 'DELETE FROM no_such_table' FROM generate_series(1001, 1070) n;
 SELECT outcome(process_scheduled_deletions('users', max_accounts => 10));
 SELECT outcome(process_scheduled_deletions('users', max_accounts => 180));
 SELECT outcome(process_scheduled_deletions('users'));
