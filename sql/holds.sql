@@ -132,6 +132,22 @@ SELECT report ->> 'users_deleted' AS deleted, report ->> 'users_failed' AS faile
 FROM process_scheduled_deletions('users') report;
 SELECT last_value < 10 AS few_deletes FROM deletes;
 SELECT count(*) FROM posts;
+-- also if other accounts were dropped from the batch since the rows were read
+TRUNCATE users CASCADE;
+DELETE FROM erasure.deletion_failure;
+DELETE FROM erasure.deletion_hold;
+CREATE TABLE invoices (user_id int REFERENCES users);
+DROP TRIGGER count_delete ON posts;
+INSERT INTO users SELECT n, n FROM generate_series(1, 60) n;
+INSERT INTO posts SELECT n, n FROM generate_series(1, 60) n;
+INSERT INTO posts SELECT 200 + n, n, n FROM generate_series(1, 59) n;
+INSERT INTO posts VALUES (100, 60, 20);
+INSERT INTO invoices SELECT n FROM generate_series(2, 14, 2) n;
+SELECT hold_account('60', 'case', policy => 'users');
+SELECT report ->> 'users_deleted' AS deleted, report ->> 'users_failed' AS failed, report ->> 'users_held' AS held
+FROM process_scheduled_deletions('users') report;
+SELECT string_agg(account, ',' ORDER BY account::int), table_name FROM erasure.deletion_failure GROUP BY table_name ORDER BY table_name;
+DROP TABLE invoices;
 -- and each on hold is counted once, however often a batch is tried
 TRUNCATE users CASCADE;
 DELETE FROM erasure.deletion_failure;

@@ -37,6 +37,8 @@ sd_begin_rows(Attempt *attempt)
 	ListCell   *lc;
 
 	MemoryContextReset(attempt->rows_context);
+	attempt->nleads = 0;
+	attempt->shared = NIL;
 	foreach(lc, plan->steps)
 	{
 		PlanStep   *step = lfirst(lc);
