@@ -212,6 +212,23 @@ SET client_min_messages = warning;
 SELECT add_deletion_policy('users', 'users', key_columns => '{id}', audit_columns => '{"performed_by": null}', audit_table => 'erased');
 RESET client_min_messages;
 SELECT * FROM ids(process_scheduled_deletions('users'));
+-- nor does a run forget a hold that it cannot read, since it was placed by a key of
+-- which it did not know when it began
+SET client_min_messages = warning;
+SELECT add_deletion_policy('by number', 'users', key_columns => '{number}', audit_columns => '{"performed_by": null}', audit_table => 'erased', enabled => false);
+RESET client_min_messages;
+DELETE FROM erasure.deletion_hold;
+TRUNCATE users;
+INSERT INTO users VALUES (1, 10, '2020-01-01'), (2, 20, '2020-01-02'), (3, 30, '2020-01-03');
+CREATE FUNCTION place() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM hold_account('30', 'case 2', policy => 'by number'); RETURN OLD; END $$;
+CREATE TRIGGER place BEFORE DELETE ON users FOR EACH ROW WHEN (OLD.id = 1) EXECUTE FUNCTION place();
+SET scheduled_deletion.batch_size = 1;
+SELECT * FROM ids(process_scheduled_deletions('users')) ORDER BY failed;
+RESET scheduled_deletion.batch_size;
+SELECT id FROM users;
+DROP TRIGGER place ON users;
+SELECT * FROM ids(process_scheduled_deletions('users')) ORDER BY failed;
+SELECT remove_deletion_policy('by number');
 -- one that cannot be read any more stops the run, and no account is blamed
 ALTER TABLE users RENAME number TO no;
 SELECT process_scheduled_deletions('users');  -- fails

@@ -106,6 +106,7 @@ sd_none_is_held(Attempt *attempt)
 
 	if (((PlanLink *) llast(plan->hold_links))->step == plan->account)
 		return true;
+	attempt->held = NULL;		/* it may be gone after that */
 	sd_refresh_holds(attempt->run);
 	if (attempt->run->holds == NULL)
 		return true;

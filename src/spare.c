@@ -51,14 +51,17 @@ sd_refresh_holds(Run *run)
 		run->holds_context = AllocSetContextCreate(run->run_context,
 												   "scheduled_deletion holds",
 												   ALLOCSET_DEFAULT_SIZES);
-	else if (strcmp(state, run->state_of_holds) == 0)
+	if (run->state_of_holds != NULL && strcmp(state, run->state_of_holds) == 0)
 		return;
-	MemoryContextReset(run->holds_context);
+
+	/* unknown, as long as they cannot be read */
+	run->state_of_holds = NULL;
 	run->holds = NULL;
 	run->held = NULL;
-	run->state_of_holds = MemoryContextStrdup(run->holds_context, state);
+	MemoryContextReset(run->holds_context);
 	if (state[0] != '\0')
 		read_holds(run);
+	run->state_of_holds = MemoryContextStrdup(run->holds_context, state);
 }
 
 static void
