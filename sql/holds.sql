@@ -267,7 +267,6 @@ SELECT hold_account('a', 'case 7', policy => 'people'), hold_account('d', 'case 
 SELECT * FROM ids(process_scheduled_deletions('orgs')) ORDER BY failed;
 SELECT (SELECT array_agg(id ORDER BY id) FROM orgs) AS orgs, (SELECT array_agg(code ORDER BY code) FROM people) AS people, (SELECT count(*) FROM messages) AS messages;
 SELECT release_account(code, policy => 'people') FROM people WHERE code IN ('a', 'd');
-SELECT retry_account();
 SELECT * FROM ids(process_scheduled_deletions('orgs')) ORDER BY failed;
 SELECT remove_deletion_policy('orgs'), remove_deletion_policy('people');
 DROP TABLE orgs, people, messages;

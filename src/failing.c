@@ -547,25 +547,21 @@ sd_retry(Oid schema, const char *account, const char *policy)
 }
 
 /*
- * The same of those that failed because of a hold, by every policy on an account
- * table.
+ * The same of those that failed because of a hold: by every policy, for one on another
+ * table may delete accounts, too.
  */
 void
-sd_retry_held(Oid schema, Oid account_table)
+sd_retry_held(Oid schema)
 {
-	Oid			argtypes[] = {OIDOID, TIMESTAMPTZOID, TEXTOID};
-	Datum		values[] = {ObjectIdGetDatum(account_table),
-		TimestampTzGetDatum(GetCurrentTimestamp()),
+	Oid			argtypes[] = {TIMESTAMPTZOID, TEXTOID};
+	Datum		values[] = {TimestampTzGetDatum(GetCurrentTimestamp()),
 	CStringGetTextDatum(unpack_sql_state(ERRCODE_RESTRICT_VIOLATION))};
 
 	(void) sd_execute_as_owner(schema,
-							   psprintf("UPDATE %s f SET next_attempt_at = $2 FROM %s p"
-										" WHERE f.policy OPERATOR(pg_catalog.=) p.policy"
-										" AND p.account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1"
-										" AND f.sqlstate OPERATOR(pg_catalog.=) $3"
-										" AND f.next_attempt_at OPERATOR(pg_catalog.>) $2",
-										sd_own_table(schema, "deletion_failure"),
-										sd_own_table(schema, "deletion_policy")),
+							   psprintf("UPDATE %s SET next_attempt_at = $1"
+										" WHERE sqlstate OPERATOR(pg_catalog.=) $2"
+										" AND next_attempt_at OPERATOR(pg_catalog.>) $1",
+										sd_own_table(schema, "deletion_failure")),
 							   SPI_OK_UPDATE, lengthof(argtypes), argtypes,
 							   values, NULL);
 }

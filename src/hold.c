@@ -126,7 +126,7 @@ sd_release(Oid schema, Request *request, const char *reason)
 						   account.performed_by);
 	}
 	if (nreleased > 0)
-		sd_retry_held(schema, account_table);
+		sd_retry_held(schema);
 	return nreleased > 0;
 }
 

@@ -229,7 +229,7 @@ extern void sd_record_failing(Run *run, Account *accounts, int naccounts);
 extern void sd_write_failing(Run *run);
 extern void sd_forget_failing(Oid schema, const char *policy);
 extern uint64 sd_retry(Oid schema, const char *account, const char *policy);
-extern void sd_retry_held(Oid schema, Oid account_table);
+extern void sd_retry_held(Oid schema);
 
 /* search.c */
 extern bool sd_delete_batch(Run *run, Account *accounts, int naccounts,
