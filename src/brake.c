@@ -27,7 +27,6 @@
 static int64 count_accounts(Run *run, double limit);
 static int64 count_due(Run *run, int64 limit);
 static int64 count_held_due(Run *run);
-static int64 count(const char *query, int nargs, Oid *argtypes, Datum *values);
 
 /*
  * Throw an error if more accounts are due than the policy's brake lets pass.  Those on
@@ -78,9 +77,9 @@ count_accounts(Run *run, double limit)
 	Datum		values[] = {Int64GetDatum(limit >= (double) PG_INT64_MAX ?
 										  PG_INT64_MAX : (int64) limit)};
 
-	return count(psprintf("SELECT pg_catalog.count(*) FROM (SELECT FROM %s LIMIT $1) t",
-						  sd_qualified_name(run->plan->account->table)),
-				 lengthof(argtypes), argtypes, values);
+	return sd_count(psprintf("SELECT pg_catalog.count(*) FROM (SELECT FROM %s LIMIT $1) t",
+							 sd_qualified_name(run->plan->account->table)),
+					lengthof(argtypes), argtypes, values);
 }
 
 /*
@@ -94,19 +93,9 @@ count_due(Run *run, int64 limit)
 	Oid			argtypes[] = {run->plan->due_type, INT8OID};
 	Datum		values[] = {run->cutoff, Int64GetDatum(limit)};
 
-	return count(psprintf("SELECT pg_catalog.count(*) FROM (%s LIMIT $2) t",
-						  run->plan->due.query.data),
-				 lengthof(argtypes), argtypes, values);
-}
-
-static int64
-count(const char *query, int nargs, Oid *argtypes, Datum *values)
-{
-	bool		is_null;
-
-	(void) sd_query(query, SPI_OK_SELECT, nargs, argtypes, values);
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-									   SPI_tuptable->tupdesc, 1, &is_null));
+	return sd_count(psprintf("SELECT pg_catalog.count(*) FROM (%s LIMIT $2) t",
+							 run->plan->due.query.data),
+					lengthof(argtypes), argtypes, values);
 }
 
 /* How many accounts on hold are due */

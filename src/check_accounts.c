@@ -233,12 +233,9 @@ ask_count(Check *check, const char *query, int nargs, Oid *argtypes,
 {
 	double		cost = sd_planner_expects("Total Cost", query, nargs,
 										  argtypes, values);
-	bool		is_null;
 
 	if (check->cost + cost > MAX_COST)
 		return UNKNOWN_COUNT;
 	check->cost += cost;
-	(void) sd_query(query, SPI_OK_SELECT, nargs, argtypes, values);
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-									   SPI_tuptable->tupdesc, 1, &is_null));
+	return sd_count(query, nargs, argtypes, values);
 }

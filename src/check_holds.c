@@ -49,20 +49,12 @@ static void
 check_lost_holds(Check *check, List *holds)
 {
 	DeletionPlan *plan = check->plan;
-	List	   *keys = NIL;
-	RowSet	   *rows;
+	RowSet	   *rows = sd_held_rows(plan->account,
+									sd_hold_keys(plan, plan->account), holds);
 	uint64		nfound = 0;
 	Finding    *finding;
 	ListCell   *lc;
 
-	foreach(lc, plan->hold_links)
-	{
-		PlanLink   *link = lfirst(lc);
-
-		if (link->step == plan->account)
-			keys = lappend(keys, link->key);
-	}
-	rows = sd_held_rows(plan->account, keys, holds);
 	foreach(lc, plan->hold_links)
 	{
 		if (((PlanLink *) lfirst(lc))->step == plan->account)

@@ -126,7 +126,6 @@ make_accounts(void *arg)
 	Run		   *run = remembered->run;
 	PlanStep   *step = run->plan->account;
 	int			nkeys = run->plan->key->ncolumns;
-
 	int			nestlevel = sd_begin_portable_text();
 
 	run->failing = palloc_extended(sizeof(Account *) * Max(remembered->n, 1),

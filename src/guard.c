@@ -44,7 +44,6 @@ static void run_command(const char *command);
 static Guard *make_guard(Oid schema, Oid account_table);
 static void check_row(Guard *guard, TriggerData *trigger);
 static bool get_key(PlanKey *key, TupleTableSlot *slot, Datum *values);
-static bool is_same_key(PlanKey *key, TupleTableSlot *slot, Datum *values);
 pg_noreturn static void throw_held(Guard *guard, PlanKey *key, Datum *values,
 								   Hold *hold);
 
@@ -92,8 +91,7 @@ key_changes(Oid schema, DeletionPlan *plan)
 	Oid			argtypes[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(plan->account->table)};
 	Relation	rel = table_open(plan->account->table, NoLock);
-	List	   *names = list_copy(sd_key_names(sd_hold_key(plan->account, rel,
-														   plan->key)));
+	List	   *names = sd_key_names(sd_hold_key(plan->account, rel, plan->key));
 	uint64		n = sd_query_latest_as_owner(schema,
 											 psprintf("SELECT pg_catalog.unnest(key_columns) FROM %s"
 													  " WHERE account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1",
@@ -218,18 +216,17 @@ check_row(Guard *guard, TriggerData *trigger)
 	foreach(lc, guard->keys)
 	{
 		PlanKey    *key = lfirst(lc);
-		FmgrInfo	compare[INDEX_MAX_KEYS];
 		Datum		values[INDEX_MAX_KEYS];
+		Datum		new_values[INDEX_MAX_KEYS];
 		Row		   *row;
 
 		if (!get_key(key, trigger->tg_trigslot, values))
 			continue;
-		for (int i = 0; i < key->ncolumns; i++)
-			compare[i] = key->columns[i].compare;
-		row = sd_find_row(guard->holds, key, compare, values);
+		row = sd_find_by_key(guard->holds, key, values);
 		if (row == NULL ||
 			(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) &&
-			 is_same_key(key, trigger->tg_newslot, values)))
+			 get_key(key, trigger->tg_newslot, new_values) &&
+			 sd_same_key(key, values, new_values)))
 			continue;
 		throw_held(guard, key, values, row->account->hold);
 	}
@@ -246,23 +243,6 @@ get_key(PlanKey *key, TupleTableSlot *slot, Datum *values)
 
 		values[i] = slot_getattr(slot, attnum, &is_null);
 		if (is_null)
-			return false;
-	}
-	return true;
-}
-
-static bool
-is_same_key(PlanKey *key, TupleTableSlot *slot, Datum *values)
-{
-	Datum		new_values[INDEX_MAX_KEYS];
-
-	if (!get_key(key, slot, new_values))
-		return false;
-	for (int i = 0; i < key->ncolumns; i++)
-	{
-		if (DatumGetInt32(FunctionCall2Coll(&key->columns[i].compare,
-											key->columns[i].collation,
-											values[i], new_values[i])) != 0)
 			return false;
 	}
 	return true;

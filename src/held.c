@@ -24,10 +24,21 @@
 
 #include "run.h"
 
+/* the condition that a row is a hold, which is $1 to $4; by the index, the hash */
+#define THIS_HOLD \
+	"account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1" \
+	" AND key_columns OPERATOR(pg_catalog.=) $2" \
+	" AND pg_catalog.hashtextextended(account, 0)" \
+	" OPERATOR(pg_catalog.=) pg_catalog.hashtextextended($3, 0)" \
+	" AND account OPERATOR(pg_catalog.=) $3" \
+	" AND reason OPERATOR(pg_catalog.=) $4"
+
 static List *account_tables(Oid schema);
 static void add_hold_links(DeletionPlan *plan, PlanStep *step);
 static bool have_columns(Oid table, List *names);
 static Row *make_held_row(PlanStep *step, PlanKey *key, Hold *hold);
+static bool execute_on_hold(Oid schema, Oid account_table, Hold *hold,
+							int expected, const char *query);
 pg_noreturn static void throw_unreadable(PlanStep *step, Hold *hold,
 										 const char *detail);
 
@@ -99,6 +110,23 @@ add_hold_links(DeletionPlan *plan, PlanStep *step)
 												InvalidOid, NULL));
 	}
 	table_close(rel, NoLock);
+}
+
+/* The keys by which rows of a step can be on hold: PlanKey * */
+List *
+sd_hold_keys(DeletionPlan *plan, PlanStep *step)
+{
+	List	   *keys = NIL;
+	ListCell   *lc;
+
+	foreach(lc, plan->hold_links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (link->step == step)
+			keys = lappend(keys, link->key);
+	}
+	return keys;
 }
 
 /*
@@ -339,6 +367,15 @@ sd_delete_expired_holds(Oid schema, Oid account_table)
 							   values, NULL);
 }
 
+/* Delete a hold; false if somebody else has done it */
+bool
+sd_delete_hold(Oid schema, Oid account_table, Hold *hold)
+{
+	return execute_on_hold(schema, account_table, hold, SPI_OK_DELETE,
+						   psprintf("DELETE FROM %s WHERE " THIS_HOLD,
+									sd_own_table(schema, "deletion_hold")));
+}
+
 /*
  * Note that a run has left an account alone because of a hold; false if that was
  * noted before, or is being noted, or changed, by somebody else.
@@ -346,28 +383,30 @@ sd_delete_expired_holds(Oid schema, Oid account_table)
 bool
 sd_note_refusal(Oid schema, Oid account_table, Hold *hold)
 {
+	char	   *table = sd_own_table(schema, "deletion_hold");
+
+	return execute_on_hold(schema, account_table, hold, SPI_OK_UPDATE,
+						   psprintf("UPDATE %s h SET refused_at = $5"
+									" FROM (SELECT ctid FROM %s WHERE " THIS_HOLD
+									" AND refused_at IS NULL FOR UPDATE SKIP LOCKED) u"
+									" WHERE h.ctid OPERATOR(pg_catalog.=) u.ctid",
+									table, table));
+}
+
+/* Execute a statement about a hold, in which $5 is now; was there one? */
+static bool
+execute_on_hold(Oid schema, Oid account_table, Hold *hold, int expected,
+				const char *query)
+{
 	Oid			argtypes[] = {OIDOID, NAMEARRAYOID, TEXTOID, TEXTOID,
 	TIMESTAMPTZOID};
 	Datum		values[] = {ObjectIdGetDatum(account_table),
 		sd_name_array(hold->key_columns), CStringGetTextDatum(hold->account),
 		CStringGetTextDatum(hold->reason),
 	TimestampTzGetDatum(GetCurrentTimestamp())};
-	char	   *table = sd_own_table(schema, "deletion_hold");
 
-	return sd_execute_as_owner(schema,
-							   psprintf("UPDATE %s h SET refused_at = $5"
-										" FROM (SELECT ctid FROM %s"
-										" WHERE account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1"
-										" AND key_columns OPERATOR(pg_catalog.=) $2"
-										" AND pg_catalog.hashtextextended(account, 0)"
-										" OPERATOR(pg_catalog.=) pg_catalog.hashtextextended($3, 0)"
-										" AND account OPERATOR(pg_catalog.=) $3"
-										" AND reason OPERATOR(pg_catalog.=) $4"
-										" AND refused_at IS NULL FOR UPDATE SKIP LOCKED) u"
-										" WHERE h.ctid OPERATOR(pg_catalog.=) u.ctid",
-										table, table),
-							   SPI_OK_UPDATE, lengthof(argtypes), argtypes,
-							   values, NULL) > 0;
+	return sd_execute_as_owner(schema, query, expected, lengthof(argtypes),
+							   argtypes, values, NULL) > 0;
 }
 
 /*

@@ -45,7 +45,6 @@ typedef struct Question
 static void check_reason(const char *reason);
 static bool is_about(Hold *hold, FoundAccount *account, bool is_there);
 static bool is_equal_key(void *arg);
-static bool delete_hold(Oid schema, Oid account_table, Hold *hold);
 
 /*
  * Place a hold on an account, until that time if it is given; or let the one that
@@ -118,7 +117,7 @@ sd_release(Oid schema, Request *request, const char *reason)
 
 		if ((reason != NULL && strcmp(reason, hold->reason) != 0) ||
 			!is_about(hold, &account, is_there) ||
-			!delete_hold(schema, account_table, hold))
+			!sd_delete_hold(schema, account_table, hold))
 			continue;
 		nreleased++;
 		sd_write_audit_row(account.plan, account.key, "account_released",
@@ -169,36 +168,8 @@ is_equal_key(void *arg)
 	PlanKey    *key = question->key;
 	int			nestlevel = sd_begin_portable_text();
 	Datum	   *values = sd_held_key(key, question->hold);
-	bool		result = true;
 
 	AtEOXact_GUC(true, nestlevel);
-
-	for (int i = 0; i < key->ncolumns; i++)
-		result = result &&
-			DatumGetInt32(FunctionCall2Coll(&key->columns[i].compare,
-											key->columns[i].collation, values[i],
-											question->account->key[key->first_value + i])) == 0;
-	return result;
-}
-
-/* Delete a hold; false if somebody else has done it */
-static bool
-delete_hold(Oid schema, Oid account_table, Hold *hold)
-{
-	Oid			argtypes[] = {OIDOID, NAMEARRAYOID, TEXTOID, TEXTOID};
-	Datum		values[] = {ObjectIdGetDatum(account_table),
-		sd_name_array(hold->key_columns), CStringGetTextDatum(hold->account),
-	CStringGetTextDatum(hold->reason)};
-
-	return sd_execute_as_owner(schema,
-							   psprintf("DELETE FROM %s"
-										" WHERE account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1"
-										" AND key_columns OPERATOR(pg_catalog.=) $2"
-										" AND pg_catalog.hashtextextended(account, 0)"
-										" OPERATOR(pg_catalog.=) pg_catalog.hashtextextended($3, 0)"
-										" AND account OPERATOR(pg_catalog.=) $3"
-										" AND reason OPERATOR(pg_catalog.=) $4",
-										sd_own_table(schema, "deletion_hold")),
-							   SPI_OK_DELETE, lengthof(argtypes), argtypes,
-							   values, NULL) > 0;
+	return sd_same_key(key, values,
+					   &question->account->key[key->first_value]);
 }

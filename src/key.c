@@ -214,6 +214,20 @@ sd_primary_key_columns(Relation rel)
 	return names;
 }
 
+/* Are values of a key the same, as it compares them? */
+bool
+sd_same_key(PlanKey *key, Datum *a, Datum *b)
+{
+	for (int i = 0; i < key->ncolumns; i++)
+	{
+		if (DatumGetInt32(FunctionCall2Coll(&key->columns[i].compare,
+											key->columns[i].collation,
+											a[i], b[i])) != 0)
+			return false;
+	}
+	return true;
+}
+
 /* The columns of a key: char * */
 List *
 sd_key_names(PlanKey *key)

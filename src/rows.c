@@ -221,6 +221,17 @@ sd_next_same_row(RowSet *set, RowSet *other, int *i)
 	return NULL;
 }
 
+/* The row with that key, or NULL */
+Row *
+sd_find_by_key(RowSet *set, PlanKey *key, Datum *values)
+{
+	FmgrInfo	compare[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < key->ncolumns; i++)
+		compare[i] = key->columns[i].compare;
+	return sd_find_row(set, key, compare, values);
+}
+
 /*
  * Has a row a key that is not in the set yet?  Only such a row leads to others
  * that are not known.
@@ -283,11 +294,7 @@ sd_all_deleted(RowSet *set)
 static Row *
 find_key(RowSet *set, Row *row, PlanKey *key)
 {
-	FmgrInfo	compare[INDEX_MAX_KEYS];
-
-	for (int i = 0; i < key->ncolumns; i++)
-		compare[i] = key->columns[i].compare;
-	return sd_find_row(set, key, compare, &row->values[key->first_value]);
+	return sd_find_by_key(set, key, &row->values[key->first_value]);
 }
 
 /* An array of a column of a key, of all rows that have it */

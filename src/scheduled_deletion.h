@@ -498,12 +498,14 @@ extern PlanLink *sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel,
 
 /* held.c */
 extern void sd_find_hold_links(DeletionPlan *plan);
+extern List *sd_hold_keys(DeletionPlan *plan, PlanStep *step);
 extern char *sd_state_of_holds(Oid schema, List *tables);
 extern List *sd_load_holds(Oid schema, Oid account_table, bool only_active);
 extern List *sd_add_hold_keys(PlanStep *step, List *holds);
 extern Datum *sd_held_key(PlanKey *key, Hold *hold);
 extern Hold *sd_copy_hold(const Hold *hold);
 extern void sd_delete_expired_holds(Oid schema, Oid account_table);
+extern bool sd_delete_hold(Oid schema, Oid account_table, Hold *hold);
 extern bool sd_note_refusal(Oid schema, Oid account_table, Hold *hold);
 extern void sd_move_holds(Oid schema, Oid old_table, Oid new_table);
 
@@ -512,6 +514,7 @@ extern bool sd_is_partial(Relation index);
 
 /* key.c */
 extern List *sd_key_names(PlanKey *key);
+extern bool sd_same_key(PlanKey *key, Datum *a, Datum *b);
 extern PlanKey *sd_account_key(DeletionPlan *plan, Relation account_table);
 extern PlanKey *sd_hold_key(PlanStep *step, Relation account_table,
 							PlanKey *otherwise);
@@ -568,6 +571,8 @@ extern uint64 sd_execute(PlanStatement *statement, int expected,
 						 Datum *values, const char *nulls, DestReceiver *dest);
 extern uint64 sd_query(const char *query, int expected, int nargs,
 					   Oid *argtypes, Datum *values);
+extern int64 sd_count(const char *query, int nargs, Oid *argtypes,
+					  Datum *values);
 extern uint64 sd_query_catalog(const char *query, int nargs, Oid *argtypes,
 							   Datum *values);
 extern Datum sd_oid_array(List *oids);

@@ -50,6 +50,7 @@
 static bool may_be_everybodys(Failure *failure);
 static void stop_if_all_fail(Run *run, Account **accounts, int naccounts,
 							 Failure *failure);
+static Account **pointers_to(Account *accounts, int naccounts);
 static bool any_can_be_deleted(Run *run, Account **accounts, int naccounts,
 							   int nsamples);
 static void find_failures(Run *run, Account **accounts, int naccounts);
@@ -69,11 +70,8 @@ static void charge(Run *run, Account *account, Failure *failure);
 bool
 sd_delete_batch(Run *run, Account *accounts, int naccounts, bool whole)
 {
-	Account   **batch = palloc(sizeof(Account *) * naccounts);
+	Account   **batch = pointers_to(accounts, naccounts);
 	Failure    *failure;
-
-	for (int i = 0; i < naccounts; i++)
-		batch[i] = &accounts[i];
 
 	if (whole)
 	{
@@ -120,7 +118,6 @@ stop_if_all_fail(Run *run, Account **accounts, int naccounts,
 {
 	Datum		limit = Int64GetDatum(SD_RANDOM_SAMPLE_SIZE);
 	Account    *sample;
-	Account   **samples;
 	int			nsamples;
 
 	if (run->tries_failing &&
@@ -132,18 +129,25 @@ stop_if_all_fail(Run *run, Account **accounts, int naccounts,
 
 	sample = sd_pick_accounts(run, &run->plan->pick_sample, &limit, NULL,
 							  &nsamples);
-	samples = palloc(sizeof(Account *) * Max(nsamples, 1));
-	for (int i = 0; i < nsamples; i++)
-		samples[i] = &sample[i];
-	if (any_can_be_deleted(run, samples, nsamples, nsamples))
+	if (any_can_be_deleted(run, pointers_to(sample, nsamples), nsamples,
+						   nsamples))
 		return;
 
 	nsamples = sd_copy_failing(run, &sample);
-	samples = palloc(sizeof(Account *) * Max(nsamples, 1));
-	for (int i = 0; i < nsamples; i++)
-		samples[i] = &sample[i];
-	if (!any_can_be_deleted(run, samples, nsamples, SD_SAMPLE_SIZE))
+	if (!any_can_be_deleted(run, pointers_to(sample, nsamples), nsamples,
+							SD_SAMPLE_SIZE))
 		sd_throw_failure(failure);
+}
+
+/* A pointer to each of these accounts */
+static Account **
+pointers_to(Account *accounts, int naccounts)
+{
+	Account   **pointers = palloc(sizeof(Account *) * Max(naccounts, 1));
+
+	for (int i = 0; i < naccounts; i++)
+		pointers[i] = &accounts[i];
+	return pointers;
 }
 
 /* Has an account been deleted, or can one of so many of these, tried alone? */

@@ -29,7 +29,6 @@ typedef struct HeldAccounts
 } HeldAccounts;
 
 static void read_holds(Run *run);
-static List *keys_of(DeletionPlan *plan, PlanStep *step);
 static RowSet *find_held(Run *run, PlanStep *step, RowSet *holds);
 static void held_account(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void drop_held(Attempt *attempt);
@@ -86,28 +85,11 @@ read_holds(Run *run)
 		holds = sd_load_holds(plan->policy->schema, step->table, true);
 		if (holds == NIL)
 			continue;
-		rows = sd_held_rows(step, keys_of(plan, step), holds);
+		rows = sd_held_rows(step, sd_hold_keys(plan, step), holds);
 		run->holds[step->number] = rows;
 		run->held[step->number] = find_held(run, step, rows);
 	}
 	MemoryContextSwitchTo(caller_context);
-}
-
-/* The keys by which rows of a step can be on hold: PlanKey * */
-static List *
-keys_of(DeletionPlan *plan, PlanStep *step)
-{
-	List	   *keys = NIL;
-	ListCell   *lc;
-
-	foreach(lc, plan->hold_links)
-	{
-		PlanLink   *link = lfirst(lc);
-
-		if (link->step == step)
-			keys = lappend(keys, link->key);
-	}
-	return keys;
 }
 
 /* The rows of a step that are accounts on hold, with all their keys */
@@ -191,25 +173,19 @@ sd_spare_held(Attempt *attempt)
 static void
 drop_held(Attempt *attempt)
 {
-	PlanStep   *step = attempt->run->plan->account;
+	Run		   *run = attempt->run;
+	int			number = run->plan->account->number;
+	MemoryContext caller_context = MemoryContextSwitchTo(run->batch_context);
 
-	for (int i = 0; i < attempt->naccounts; i++)
+	for (int i = 0; i < sd_count_rows(attempt->sets[number]); i++)
 	{
-		Account    *account = attempt->accounts[i];
-		Row		   *row = sd_make_row(step, account);
-		MemoryContext caller_context;
-		Row		   *hold;
+		Row		   *row = sd_get_row(attempt->sets[number], i);
+		Row		   *hold = sd_find_same_row(run->holds[number], row);
 
-		memcpy(row->values, account->key, sizeof(Datum) * step->nvalues);
-		memcpy(row->nulls, account->nulls, sizeof(bool) * step->nvalues);
-		hold = account->state == SD_PENDING ?
-			sd_find_same_row(attempt->run->holds[step->number], row) : NULL;
-		pfree(row);
 		if (hold == NULL)
 			continue;
-		caller_context = MemoryContextSwitchTo(attempt->run->batch_context);
-		account->state = SD_HELD;
-		account->hold = sd_copy_hold(hold->account->hold);
-		MemoryContextSwitchTo(caller_context);
+		row->account->state = SD_HELD;
+		row->account->hold = sd_copy_hold(hold->account->hold);
 	}
+	MemoryContextSwitchTo(caller_context);
 }

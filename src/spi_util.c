@@ -183,6 +183,17 @@ sd_query(const char *query, int expected, int nargs, Oid *argtypes,
 	return SPI_processed;
 }
 
+/* The same of a query that counts; returns what it says */
+int64
+sd_count(const char *query, int nargs, Oid *argtypes, Datum *values)
+{
+	bool		is_null;
+
+	(void) sd_query(query, SPI_OK_SELECT, nargs, argtypes, values);
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+									   SPI_tuptable->tupdesc, 1, &is_null));
+}
+
 /*
  * The same of a query of the system catalogs, in which nothing need be written
  * with its schema: the search_path is pg_catalog as long as it runs.
