@@ -6,8 +6,6 @@
 \i :fixture
 \set ECHO all
 DROP TRIGGER do_not_brake ON erasure.deletion_policy;
-CREATE FUNCTION outcome(report jsonb) RETURNS text LANGUAGE sql AS $$
-    SELECT string_agg(k || ' ' || (report ->> k), ', ') FROM unnest('{users_deleted,users_failed,stop_reason}'::text[]) k WHERE report ->> k <> '0' $$;
 CREATE TABLE users (id int PRIMARY KEY, deletion_scheduled_at timestamptz);
 CREATE INDEX ON users (deletion_scheduled_at);
 SET client_min_messages = warning;

@@ -16,8 +16,6 @@ CREATE VIEW failing AS
 SELECT split_part(p.email, '@', 1) AS account, f.policy, f.attempts, f.sqlstate, f.table_name, f.constraint_name, f.message,
     round(extract(epoch FROM f.next_attempt_at - f.last_attempt_at) / 60) AS minutes
 FROM erasure.deletion_failure f LEFT JOIN profiles p ON p.id = f.account::uuid ORDER BY 1;
-CREATE FUNCTION outcome(report jsonb) RETURNS text LANGUAGE sql AS $$
-    SELECT string_agg(k || ' ' || (report ->> k), ', ') FROM unnest('{users_processed,users_deleted,users_failed,users_waiting,stop_reason}'::text[]) k WHERE report ->> k <> '0' $$;
 SELECT count(add_account(n)) FROM unnest('{good,invoiced,objects,leaves,changes}'::text[]) n;
 INSERT INTO invoices SELECT account(n) FROM unnest('{invoiced,leaves,changes}'::text[]) n;
 

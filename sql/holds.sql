@@ -5,8 +5,6 @@
 \set ECHO none
 \i :fixture
 \set ECHO all
-CREATE FUNCTION outcome(report jsonb) RETURNS text LANGUAGE sql AS $$
-    SELECT string_agg(k || ' ' || (report ->> k), ', ') FROM unnest('{users_processed,users_deleted,users_failed,users_held,users_waiting,stop_reason}'::text[]) k WHERE report ->> k <> '0' $$;
 CREATE VIEW trail AS
 SELECT coalesce(split_part(p.email, '@', 1), 'gone') AS account, action, details ->> 'reason' AS reason,
     details ? 'held_until' AS ends, details ->> 'policy' AS policy, details ? 'run_id' AS by_run, performed_by

@@ -6,8 +6,6 @@
 \i :fixture
 \set ECHO all
 DROP TRIGGER do_not_wait ON erasure.deletion_failure;
-CREATE FUNCTION outcome(report jsonb) RETURNS text LANGUAGE sql AS $$
-    SELECT string_agg(k || ' ' || (report ->> k), ', ') FROM unnest('{users_deleted,users_failed,users_waiting,stop_reason}'::text[]) k WHERE report ->> k <> '0' $$;
 CREATE TABLE erased (user_id text, action text, details jsonb, created_at timestamptz);
 CREATE FUNCTION register(users regclass, key_columns name[] DEFAULT NULL) RETURNS text LANGUAGE sql SET client_min_messages = warning AS $$
     SELECT erasure.add_deletion_policy('users', users, key_columns, audit_table => 'erased', audit_columns => '{"performed_by": null}') $$;

@@ -35,6 +35,12 @@ LANGUAGE sql AS $$
     SELECT k, report -> k
     FROM unnest('{users_processed,users_deleted,users_failed,users_skipped,stop_reason,total_records_deleted}'::text[]) k
 $$;
+-- The same in one line, as far as it is not nothing; and those that were left alone.
+CREATE FUNCTION outcome(report jsonb) RETURNS text LANGUAGE sql AS $$
+    SELECT string_agg(k || ' ' || (report ->> k), ', ')
+    FROM unnest('{users_processed,users_deleted,users_failed,users_skipped,users_held,users_waiting,stop_reason}'::text[]) k
+    WHERE report ->> k <> '0'
+$$;
 CREATE FUNCTION errors(report jsonb)
 RETURNS TABLE (account text, sqlstate text, table_name text, constraint_name text, error text)
 LANGUAGE sql AS $$
