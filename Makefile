@@ -40,17 +40,23 @@ OBJS = \
 	src/index.o \
 	src/key.o \
 	src/key_text.o \
+	src/lag.o \
+	src/ledger.o \
 	src/link.o \
 	src/names.o \
 	src/order.o \
+	src/pace.o \
 	src/plan.o \
 	src/policy.o \
 	src/preflight.o \
+	src/procedure.o \
+	src/progress.o \
 	src/receive.o \
 	src/refusal.o \
 	src/register.o \
 	src/report.o \
 	src/resolve.o \
+	src/result.o \
 	src/rows.o \
 	src/run.o \
 	src/schedule.o \
@@ -61,7 +67,8 @@ OBJS = \
 	src/spi_util.o \
 	src/statement.o \
 	src/statement_account.o \
-	src/step.o
+	src/step.o \
+	src/turn.o
 PGFILEDESC = "scheduled_deletion - delete accounts and their rows on schedule"
 PG_CPPFLAGS = -DSCHEDULED_DELETION_VERSION='"$(EXTVERSION)"'
 SHLIB_LINK = -lm
@@ -69,7 +76,7 @@ SHLIB_LINK = -lm
 DATA = $(wildcard src/$(EXTENSION)--*.sql)
 
 REGRESS = install policies plan living_accounts steps check_keys check_tables check_role due grace_period audit_table \
-	built_in_policy process batches dry_run failures failing failure_search systemic_failures starvation holds brake key_types refusals privileges rights names quoting
+	built_in_policy process batches dry_run commits failures failing failure_search systemic_failures starvation holds brake key_types refusals privileges rights names quoting
 ISOLATION = two_runs cancelled new_rows locked_accounts deadlocks moved_rows partitions changed_schema deleted_rows failing_runs disabled holds check_locked
 ISOLATION_OPTS = --inputdir=test/isolation --load-extension=$(EXTENSION)
 TAP_TESTS = 1

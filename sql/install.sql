@@ -45,7 +45,7 @@ SELECT count(DISTINCT grantee) AS let_in FROM pg_class, aclexplode(relacl) WHERE
 CREATE EXTENSION scheduled_deletion SCHEMA erasure;
 CREATE TEMPORARY VIEW grants AS
 SELECT c.oid::regclass::text AS object, a.* FROM pg_class c, aclexplode(coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner))) a
-WHERE relnamespace = 'erasure'::regnamespace AND relkind IN ('r', 'S') AND relname <> 'open'
+WHERE relnamespace = 'erasure'::regnamespace AND relkind IN ('r', 'v', 'S') AND relname <> 'open'
 UNION ALL SELECT p.oid::regprocedure::text, a.* FROM pg_proc p, aclexplode(coalesce(proacl, acldefault('f', proowner))) a
 WHERE pronamespace = 'erasure'::regnamespace
 UNION ALL SELECT c.oid::regclass::text, a.* FROM pg_attribute t JOIN pg_class c ON c.oid = attrelid, aclexplode(attacl) a

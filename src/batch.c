@@ -287,6 +287,8 @@ attempt_body(void *arg)
 
 	if (attempt->run->is_impatient)
 		sd_set_lock_timeout(IMPATIENT_LOCK_TIMEOUT);
+	else if (sd_lock_timeout > 0)
+		sd_set_lock_timeout(sd_lock_timeout);
 	lock_accounts(attempt);
 	sd_spare_held(attempt);
 	sd_begin_sharing(attempt);

@@ -24,8 +24,8 @@
 /* so many due accounts are never too large a share */
 #define FEW_ACCOUNTS	100
 
+static bool are_few(Run *run, int64 few);
 static int64 count_accounts(Run *run, double limit);
-static int64 count_due(Run *run, int64 limit);
 static int64 count_held_due(Run *run);
 
 /*
@@ -44,9 +44,9 @@ sd_brake(Run *run)
 
 	if (policy->brake_accounts > 0)
 		few = Min(few, policy->brake_accounts);
-	if (few == PG_INT64_MAX || count_due(run, few + 1) <= few)
+	if (few == PG_INT64_MAX || are_few(run, few))
 		return;
-	ndue = count_due(run, PG_INT64_MAX) - count_held_due(run) -
+	ndue = (run->due != SD_UNKNOWN ? run->due : sd_count_due(run, PG_INT64_MAX)) - count_held_due(run) -
 		sd_count_failing_due(run);
 	is_number = policy->brake_accounts > 0 && ndue > policy->brake_accounts;
 	if (!is_number &&
@@ -69,6 +69,13 @@ sd_brake(Run *run)
 					 policy->due_column)));
 }
 
+/* Are no more than so many due? */
+static bool
+are_few(Run *run, int64 few)
+{
+	return (run->due != SD_UNKNOWN ? run->due : sd_count_due(run, few + 1)) <= few;
+}
+
 /* How many accounts there are, as far as that */
 static int64
 count_accounts(Run *run, double limit)
@@ -87,8 +94,8 @@ count_accounts(Run *run, double limit)
  *
  *	SELECT count(*) FROM (SELECT FROM <account table> t WHERE <due> LIMIT $2) t
  */
-static int64
-count_due(Run *run, int64 limit)
+int64
+sd_count_due(Run *run, int64 limit)
 {
 	Oid			argtypes[] = {run->plan->due_type, INT8OID};
 	Datum		values[] = {run->cutoff, Int64GetDatum(limit)};

@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * call.c
- *	  One call of process_scheduled_deletions(): the policies it names, each in
- *	  its turn.
+ *	  One call of either form: the policies it names, each in its turn.
  *
- * All of it happens in the caller's transaction.  A dry run is the same in a
+ * process_scheduled_deletions() does all of it in the caller's transaction, and is
+ * here; run_scheduled_deletions() is in procedure.c.  A dry run is the same in a
  * subtransaction that is rolled back.  Of several policies each has a
  * subtransaction of its own, so that one that cannot run leaves nothing behind
  * and does not stop the others.
@@ -18,29 +18,33 @@
  */
 #include "postgres.h"
 
-#include "commands/sequence.h"
-#include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "run.h"
 
+/* A run, and the policy that it follows */
+typedef struct Turn
+{
+	Run		   *run;
+	DeletionPolicy *policy;
+} Turn;
+
 static bool call_body(void *arg);
-static Run *make_run(Call *call, DeletionPolicy *policy);
-static ErrorData *run_in_turn(Run *run);
+static ErrorData *run_in_turn(Turn *turn);
 static bool run_body(void *arg);
-static int64 remaining_accounts(Call *call);
 
 /*
  * Do what the fields under "Arguments" say, and fill in the results.  Expects a
- * connection to SPI, in whose memory context the results are.
+ * connection to SPI, in whose memory context the results are; one that is not atomic
+ * if the call commits.
  */
 void
 sd_call(Call *call)
 {
 	static bool running = false;
 
-	sd_check_session();
+	sd_check_session(call->commits ? "run_scheduled_deletions()" :
+					 "process_scheduled_deletions()");
 	if (running)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -49,7 +53,9 @@ sd_call(Call *call)
 	running = true;
 	PG_TRY();
 	{
-		if (call->dry_run)
+		if (call->commits)
+			sd_call_procedure(call);
+		else if (call->dry_run)
 		{
 			bool		done;
 			ErrorData  *error = sd_in_subtransaction(call_body, call, false,
@@ -78,23 +84,25 @@ call_body(void *arg)
 	List	   *policies;
 	ListCell   *lc;
 
-	call->started_at = GetCurrentTimestamp();
+	sd_begin_call(call);
 	policies = sd_load_policies(call->schema, call->policy_name, false, true);
-	call->run_id = nextval_internal(get_relname_relid("deletion_run_id",
-													  call->schema), false);
+	if (!call->dry_run)
+		sd_tell_interrupted(call->schema);
 
 	foreach(lc, policies)
 	{
-		Run		   *run = make_run(call, lfirst(lc));
+		Turn		turn = {.policy = lfirst(lc)};
 		ErrorData  *error = NULL;
 
-		call->runs = lappend(call->runs, run);
+		turn.run = sd_add_run(call, turn.policy->name);
 		if (list_length(policies) == 1)
-			sd_run(run);
+			sd_run(turn.run, turn.policy);
 		else
-			error = run_in_turn(run);
+			error = run_in_turn(&turn);
 
-		run->completed_at = GetCurrentTimestamp();
+		turn.run->completed_at = GetCurrentTimestamp();
+		if (!call->dry_run)
+			sd_write_run(call, turn.run);
 		if (error != NULL)
 		{
 			nfailed++;
@@ -105,23 +113,10 @@ call_body(void *arg)
 
 	if (nfailed == list_length(policies))
 		ReThrowError(first_error);
+	if (!call->dry_run)
+		sd_prune_ledger(call->schema);
 	call->completed_at = GetCurrentTimestamp();
 	return true;
-}
-
-static Run *
-make_run(Call *call, DeletionPolicy *policy)
-{
-	Run		   *run = palloc0(sizeof(Run));
-
-	run->policy = policy;
-	run->run_id = call->run_id;
-	run->started_at = call->started_at;
-	run->is_limited = call->max_accounts > 0;
-	run->max_accounts = remaining_accounts(call);
-	run->dry_run = call->dry_run;
-	run->release_brake = call->release_brake;
-	return run;
 }
 
 /*
@@ -129,45 +124,29 @@ make_run(Call *call, DeletionPolicy *policy)
  * which run->fatal_failure tells; one that concerns the call is thrown on.
  */
 static ErrorData *
-run_in_turn(Run *run)
+run_in_turn(Turn *turn)
 {
+	Run		   *run = turn->run;
+	Run			before = *run;
 	bool		done;
-	ErrorData  *error = sd_in_subtransaction(run_body, run, true, &done);
+	ErrorData  *error = sd_in_subtransaction(run_body, turn, true, &done);
 
 	if (error == NULL)
 		return NULL;
+	*run = before;
+	run->stop_reason = "failed";
 	run->fatal_failure = sd_fatal_failure(error);
 	if (run->fatal_failure->kind == SD_RUN_FAILURE)
 		ReThrowError(error);
-	ereport(WARNING,
-			(errcode(run->fatal_failure->sqlstate),
-			 errmsg("deletion policy \"%s\" cannot run: %s",
-					run->policy->name, run->fatal_failure->message),
-			 run->fatal_failure->hint != NULL ?
-			 errhint("%s", run->fatal_failure->hint) : 0));
+	sd_tell_fatal_failure(run);
 	return error;
 }
 
 static bool
 run_body(void *arg)
 {
-	sd_run(arg);
+	Turn	   *turn = arg;
+
+	sd_run(turn->run, turn->policy);
 	return true;
-}
-
-/* How many accounts of the call's limit are left to the next policy */
-static int64
-remaining_accounts(Call *call)
-{
-	int64		remaining = call->max_accounts;
-	ListCell   *lc;
-
-	foreach(lc, call->runs)
-	{
-		Run		   *run = lfirst(lc);
-
-		if (run->fatal_failure == NULL)
-			remaining -= run->deleted;
-	}
-	return remaining;
 }

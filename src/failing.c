@@ -4,9 +4,9 @@
  *	  Accounts that have failed before: deletion_failure remembers them, so that
  *	  they are tried last, and not before some time has passed.
  *
- * A run reads them once, leaves them out of what it picks, and tries those whose
- * time has come when nothing else is due, in small batches: however many they
- * are, they keep no other account from being deleted, and cost a batch of others
+ * A transaction of a run reads them once, leaves them out of what it picks, and tries
+ * those whose time has come when nothing else is due, in small batches: however many
+ * they are, they keep no other account from being deleted, and cost a batch of others
  * nothing.  The time between two attempts doubles, up to twelve hours, so that
  * each nightly run tries them all.
  *
@@ -58,14 +58,17 @@
 typedef struct Remembered
 {
 	Run		   *run;
-	SPITupleTable *rows;		/* account, next_attempt_at, attempts */
+	SPITupleTable *rows;		/* account, next_attempt_at, attempts,
+								 * last_attempt_at, is it an error of class XX */
 	uint64		n;
 } Remembered;
 
 static void read_failing(Run *run, Remembered *remembered);
 static bool make_accounts(void *arg);
 static int	take_failing(Run *run, int *next, Account *accounts, int limit);
-static void count_waiting(Run *run);
+static bool was_tried(Run *run, Account *account);
+static bool is_passed(Run *run, Account *account);
+static void pass(Run *run, Account *account);
 static void note(Run *run, List **notes, Account *account);
 static bool write_body(void *arg);
 static void forget(Run *run, List *accounts);
@@ -94,7 +97,7 @@ sd_load_failing(Run *run)
 		return;
 	if (sd_concerns_the_call(error))
 		ReThrowError(error);
-	run->nfailing = 0;
+	run->nfailing = run->next_failing = 0;
 	run->notes.gone = NIL;
 	sd_forget_failing(run->policy->schema, run->policy->name);
 }
@@ -109,10 +112,10 @@ read_failing(Run *run, Remembered *remembered)
 	/* internal errors last: each ends a run */
 	remembered->run = run;
 	remembered->n = sd_execute_as_owner(schema,
-										psprintf("SELECT account, next_attempt_at, attempts FROM %s"
-												 " WHERE policy OPERATOR(pg_catalog.=) $1"
-												 " ORDER BY (sqlstate OPERATOR(pg_catalog.~~) 'XX%%'),"
-												 " last_attempt_at, account",
+										psprintf("SELECT account, next_attempt_at, attempts, last_attempt_at,"
+												 " sqlstate OPERATOR(pg_catalog.~~) 'XX%%'"
+												 " FROM %s WHERE policy OPERATOR(pg_catalog.=) $1"
+												 " ORDER BY 5, last_attempt_at, account COLLATE pg_catalog.\"C\"",
 												 sd_own_table(schema, "deletion_failure")),
 										SPI_OK_SELECT, 1, argtypes, values, NULL);
 	remembered->rows = SPI_tuptable;
@@ -131,6 +134,7 @@ make_accounts(void *arg)
 	run->failing = palloc_extended(sizeof(Account *) * Max(remembered->n, 1),
 								   MCXT_ALLOC_HUGE);
 	run->failing_rows = sd_make_rows(step);
+	run->nfailing = run->next_failing = 0;
 	for (uint64 i = 0; i < remembered->n; i++)
 	{
 		HeapTuple	tuple = remembered->rows->vals[i];
@@ -150,10 +154,16 @@ make_accounts(void *arg)
 			DatumGetTimestampTz(SPI_getbinval(tuple, tupdesc, 2, &is_null));
 		account->attempts =
 			DatumGetInt32(SPI_getbinval(tuple, tupdesc, 3, &is_null));
+		account->last_attempt_at =
+			DatumGetTimestampTz(SPI_getbinval(tuple, tupdesc, 4, &is_null));
+		account->is_internal =
+			DatumGetBool(SPI_getbinval(tuple, tupdesc, 5, &is_null));
 		if (sd_is_held(run, account))
 			note(run, &run->notes.gone, account);
 		else
 			run->failing[run->nfailing++] = account;
+		if (is_passed(run, account))
+			run->next_failing = run->nfailing;
 		sd_add_account(run->failing_rows, step, account);
 	}
 	AtEOXact_GUC(true, nestlevel);
@@ -196,6 +206,13 @@ sd_copy_failing(Run *run, Account **accounts)
 	return take_failing(run, &next, *accounts, FAILING_BATCH);
 }
 
+/* Was an account tried since the run began, by it or by another? */
+static bool
+was_tried(Run *run, Account *account)
+{
+	return account->last_attempt_at >= run->started_at;
+}
+
 /* From that one on, which moves on; returns how many */
 static int
 take_failing(Run *run, int *next, Account *accounts, int limit)
@@ -204,65 +221,98 @@ take_failing(Run *run, int *next, Account *accounts, int limit)
 
 	for (; *next < run->nfailing && n < limit; (*next)++)
 	{
-		if (run->failing[*next]->next_attempt_at <= run->started_at)
-			accounts[n++] = *run->failing[*next];
+		Account    *account = run->failing[*next];
+
+		if (account->next_attempt_at <= run->started_at && !was_tried(run, account))
+			accounts[n++] = *account;
 	}
 	return n;
 }
 
-/*
- * Try the accounts that have failed before and whose time has come, and count
- * those that wait.  If that takes longer than all that went before, the others are
- * left to the next run, which begins with them.
- */
-void
-sd_try_failing(Run *run)
+/* Was an account passed, in their order, before this transaction began? */
+static bool
+is_passed(Run *run, Account *account)
 {
-	TimestampTz began_at = GetCurrentTimestamp();
-	int64		time = Max(began_at - run->started_at, LEAST_TIME);
-	int			next = 0;
+	FailingPosition *passed = &run->passed;
 
-	run->tries_failing = true;
-	run->searched = 0;
-	run->failed_in_search = 0;
-	while (next < run->nfailing && GetCurrentTimestamp() - began_at < time &&
-		   sd_may_go_on(run))
-	{
-		Account    *accounts;
-		int64		limit = sd_within_limit(run, run->can_defer ?
-											SMALL_FAILING_BATCH : FAILING_BATCH);
-		int			n;
-
-		if (limit == 0)
-			break;
-		MemoryContextReset(run->batch_context);
-		MemoryContextSwitchTo(run->batch_context);
-		accounts = palloc(sizeof(Account) * limit);
-		n = take_failing(run, &next, accounts, limit);
-		if (n > 0)
-		{
-			(void) sd_delete_batch(run, accounts, n, false);
-			sd_record_results(run, accounts, n);
-		}
-		MemoryContextSwitchTo(run->run_context);
-	}
-	if (run->stop_reason == NULL)
-		for (int i = next; i < run->nfailing; i++)
-			run->failing[i]->next_attempt_at = DT_NOEND;	/* not in this run */
-	count_waiting(run);
+	if (!passed->valid)
+		return false;
+	if (account->is_internal != passed->is_internal)
+		return passed->is_internal;
+	if (account->last_attempt_at != passed->last_attempt_at)
+		return account->last_attempt_at < passed->last_attempt_at;
+	return strcmp(account->remembered, passed->account) <= 0;
 }
 
-/* Count the accounts that wait, and note which are not due any more */
+/* Let the next transaction go on after that account */
 static void
-count_waiting(Run *run)
+pass(Run *run, Account *account)
 {
+	FailingPosition *passed = &run->passed;
+
+	passed->valid = true;
+	passed->is_internal = account->is_internal;
+	passed->last_attempt_at = account->last_attempt_at;
+	passed->account = MemoryContextStrdup(run->run_context, account->remembered);
+}
+
+/*
+ * Try a batch of the accounts that have failed before and whose time has come, no more
+ * than so many; false if there are none left.  If that takes longer than all that went
+ * before, the others are left to the next run, which begins with them.
+ */
+bool
+sd_try_failing(Run *run, int64 limit)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Account    *accounts;
+	int			n;
+
+	if (!run->tries_failing)
+	{
+		run->tries_failing = true;
+		run->until = now + Max(now - run->started_at, LEAST_TIME);
+		run->searched = 0;
+		run->failed_in_search = 0;
+	}
+	if (now >= run->until)
+		return false;
+
+	MemoryContextReset(run->batch_context);
+	MemoryContextSwitchTo(run->batch_context);
+	limit = Min(limit, run->can_defer ? SMALL_FAILING_BATCH : FAILING_BATCH);
+	accounts = palloc(sizeof(Account) * limit);
+	n = take_failing(run, &run->next_failing, accounts, limit);
+	if (n > 0)
+	{
+		pass(run, &accounts[n - 1]);
+		(void) sd_delete_batch(run, accounts, n, false);
+		sd_record_results(run, accounts, n);
+	}
+	MemoryContextSwitchTo(run->transaction_context);
+	return n > 0;
+}
+
+/*
+ * Count the accounts that wait, in a run that has ended, and note which are not due
+ * any more.  Those that were to be tried, and have not been for want of time, wait for
+ * the next run; but not where it was ended otherwise.
+ */
+void
+sd_count_waiting(Run *run)
+{
+	bool		is_drained = strcmp(run->stop_reason, "drained") == 0;
 	Account   **waiting = palloc(sizeof(Account *) * Max(run->nfailing, 1));
 	int			nwaiting = 0;
 
 	for (int i = 0; i < run->nfailing; i++)
 	{
-		if (run->failing[i]->next_attempt_at > run->started_at)
-			waiting[nwaiting++] = run->failing[i];
+		Account    *account = run->failing[i];
+
+		if (!was_tried(run, account) &&
+			(account->next_attempt_at > run->started_at ||
+			 (is_drained && i >= run->next_failing)))
+			waiting[nwaiting++] = account;
 	}
 	if (nwaiting == 0)
 		return;
@@ -270,7 +320,7 @@ count_waiting(Run *run)
 	for (int i = 0; i < nwaiting; i++)
 	{
 		if (waiting[i]->found)
-			run->waiting++;
+			run->results.waiting++;
 		else
 			note(run, &run->notes.gone, waiting[i]);
 	}
@@ -290,7 +340,7 @@ sd_record_failing(Run *run, Account *accounts, int naccounts)
 		else if (accounts[i].attempts > 0 && accounts[i].state != SD_SKIPPED)
 			note(run, &run->notes.gone, &accounts[i]);
 	}
-	if (list_length(run->notes.failed) >= Max(FEW_NOTES, run->failed / 2))
+	if (list_length(run->notes.failed) >= Max(FEW_NOTES, run->results.failed / 2))
 		sd_write_failing(run);
 }
 
@@ -300,7 +350,7 @@ note(Run *run, List **notes, Account *account)
 {
 	PlanKey    *key = run->plan->key;
 	int			nvalues = run->plan->account->nvalues;
-	MemoryContext caller_context = MemoryContextSwitchTo(run->run_context);
+	MemoryContext caller_context = MemoryContextSwitchTo(run->transaction_context);
 	Account    *last = *notes != NIL ? llast(*notes) : NULL;
 	Account    *copy = palloc0(sizeof(Account));
 

@@ -207,14 +207,14 @@ read_policy(Oid schema, HeapTuple tuple, TupleDesc tupdesc)
 
 /* Is a policy still enabled, as of now, whatever snapshot the transaction has? */
 bool
-sd_is_enabled(DeletionPolicy *policy)
+sd_is_enabled(Oid schema, const char *policy)
 {
 	Oid			argtypes[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(policy->name)};
+	Datum		values[] = {CStringGetTextDatum(policy)};
 
-	return sd_query_latest_as_owner(policy->schema,
+	return sd_query_latest_as_owner(schema,
 									psprintf("SELECT FROM %s WHERE policy OPERATOR(pg_catalog.=) $1 AND enabled",
-											 sd_own_table(policy->schema, "deletion_policy")),
+											 sd_own_table(schema, "deletion_policy")),
 									lengthof(argtypes), argtypes, values) > 0;
 }
 

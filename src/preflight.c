@@ -40,12 +40,12 @@ static void check_schema_privilege(List **missing, Oid role, Oid table);
 
 /* Refuse a session in which rows cannot be deleted, or not with their checks */
 void
-sd_check_session(void)
+sd_check_session(const char *command)
 {
 	bool		is_enabled;
 
-	PreventCommandDuringRecovery("process_scheduled_deletions()");
-	PreventCommandIfReadOnly("process_scheduled_deletions()");
+	PreventCommandDuringRecovery(command);
+	PreventCommandIfReadOnly(command);
 
 	if (!parse_bool(sd_enabled, &is_enabled) || !is_enabled)
 		ereport(ERROR,

@@ -31,10 +31,10 @@ sd_record_held(Run *run, Account *account)
 	MemoryContext caller_context;
 	Refusal    *refusal;
 
-	run->nheld++;
+	run->results.held++;
 	if (account->hold->is_refused)
 		return;
-	caller_context = MemoryContextSwitchTo(run->run_context);
+	caller_context = MemoryContextSwitchTo(run->transaction_context);
 	refusal = palloc(sizeof(Refusal));
 	refusal->hold = sd_copy_hold(account->hold);
 	refusal->key = palloc(sizeof(Datum) * key->ncolumns);
@@ -47,9 +47,9 @@ sd_record_held(Run *run, Account *account)
 }
 
 /*
- * Write an audit row for each of them, and delete the holds that have expired, at the
- * end of the run: until then, nobody who places or releases a hold has to wait for
- * it.  What was deleted must not be undone if they cannot be written.
+ * Write an audit row for each of them, and delete the holds that have expired if the
+ * run ends, at the end of the transaction: until then, nobody who places or releases a
+ * hold has to wait for it.  What was deleted must not be undone if they cannot be written.
  */
 void
 sd_write_refusals(Run *run)
@@ -58,6 +58,8 @@ sd_write_refusals(Run *run)
 	Failure    *failure;
 	bool		done;
 
+	if (run->refusals == NIL && run->stop_reason == NULL)
+		return;
 	error = sd_in_subtransaction(write_body, run, true, &done);
 	if (error == NULL)
 		return;
@@ -88,7 +90,8 @@ write_body(void *arg)
 			sd_write_audit_row(run->plan, refusal->key, "deletion_refused",
 							   refusal->details, NULL);
 	}
-	sd_delete_expired_holds(run->policy->schema, run->plan->account->table);
+	if (run->stop_reason != NULL)
+		sd_delete_expired_holds(run->policy->schema, run->plan->account->table);
 	if (run->refusals == NIL || !run->audit_can_defer)
 		return true;
 

@@ -23,13 +23,11 @@ static JsonbValue *put_report(JsonbParseState **state, Run *run);
 static void put_outcome(JsonbParseState **state, Run *run, const char *policy);
 static JsonbValue *put_reports(JsonbParseState **state, Call *call);
 static void put_record_sums(JsonbParseState **state, Call *call);
-static List *deleting_steps(Run *run);
 static void put_errors(JsonbParseState **state, Call *call, int64 nfailed);
-static void put_rows_that_stay(JsonbParseState **state, Run *run,
-							   int64 *rows_by_step);
-static void put_records(JsonbParseState **state, Run *run,
-						int64 *rows_by_step, const char *key,
-						StepAction action);
+static void put_rows_that_stay(JsonbParseState **state, List *tables,
+							   int64 *rows);
+static void put_records(JsonbParseState **state, List *tables, int64 *rows,
+						const char *key, StepAction action);
 static void put_error(JsonbParseState **state, RunError *error);
 static void begin_object(JsonbParseState **state);
 static JsonbValue *end_object(JsonbParseState **state);
@@ -43,6 +41,7 @@ static void put_bool(JsonbParseState **state, const char *key, bool value);
 static void put_int(JsonbParseState **state, const char *key, int64 value);
 static void put_times(JsonbParseState **state, TimestampTz started_at,
 					  TimestampTz completed_at);
+static void put_seconds(JsonbParseState **state, const char *key, int64 time);
 static void put_time(JsonbParseState **state, const char *key, Datum value,
 					 Oid type);
 static void put_jsonb(JsonbParseState **state, const char *key, Jsonb *value);
@@ -58,8 +57,43 @@ sd_report(Call *call)
 	JsonbParseState *state = NULL;
 
 	if (list_length(call->runs) == 1)
-		return JsonbValueToJsonb(put_report(&state, linitial(call->runs)));
+		return sd_report_of_run(linitial(call->runs));
 	return JsonbValueToJsonb(put_reports(&state, call));
+}
+
+/* The report of one policy, in the current memory context */
+Jsonb *
+sd_report_of_run(Run *run)
+{
+	JsonbParseState *state = NULL;
+
+	return JsonbValueToJsonb(put_report(&state, run));
+}
+
+/* The arguments of a call that are not left out, in the current memory context */
+Jsonb *
+sd_arguments(Call *call)
+{
+	JsonbParseState *state = NULL;
+
+	begin_object(&state);
+	if (call->policy_name != NULL)
+		put_text(&state, "policy", call->policy_name);
+	if (call->max_accounts > 0)
+		put_int(&state, "max_accounts", call->max_accounts);
+	if (call->release_brake)
+		put_bool(&state, "release_brake", true);
+	if (call->commits && call->batch_size != sd_batch_size)
+		put_int(&state, "batch_size", call->batch_size);
+	if (call->max_runtime > 0)
+		put_seconds(&state, "max_runtime", call->max_runtime);
+	if (call->pause > 0)
+		put_seconds(&state, "pause", call->pause);
+	if (call->max_lag.time > 0)
+		put_seconds(&state, "max_lag", call->max_lag.time);
+	if (call->max_lag.bytes > 0)
+		put_int(&state, "max_lag_bytes", call->max_lag.bytes);
+	return JsonbValueToJsonb(end_object(&state));
 }
 
 /* The report of one policy */
@@ -76,34 +110,38 @@ put_report(JsonbParseState **state, Run *run)
 		put_text(state, "sqlstate",
 				 unpack_sql_state(run->fatal_failure->sqlstate));
 		put_text(state, "hint", run->fatal_failure->hint);
+	}
+	if (run->fatal_failure != NULL && !run->commits)
+	{
 		put_int(state, "run_id", run->run_id);
-		put_text(state, "policy", run->policy->name);
+		put_text(state, "policy", run->policy_name);
 		put_bool(state, "dry_run", run->dry_run);
 		return end_object(state);
 	}
 
-	put_int(state, "users_processed", run->deleted + run->failed);
-	put_int(state, "users_deleted", run->deleted);
+	put_int(state, "users_processed", run->results.deleted + run->results.failed);
+	put_int(state, "users_deleted", run->results.deleted);
 
 	put_key(state, "total_records_deleted");
 	begin_object(state);
-	foreach(lc, deleting_steps(run))
+	foreach(lc, run->results.tables)
 	{
-		PlanStep   *step = lfirst(lc);
+		TableRows  *table = lfirst(lc);
 
-		put_int(state, step->table_name, run->rows[step->number]);
+		if (table->action == SD_DELETE)
+			put_int(state, table->table_name, table->rows);
 	}
 	end_object(state);
-	put_rows_that_stay(state, run, run->rows);
+	put_rows_that_stay(state, run->results.tables, NULL);
 
 	put_key(state, "errors");
 	begin_array(state);
-	foreach(lc, run->errors)
-		put_error(state, lfirst(lc));
+	for (int i = 0; i < run->results.nerrors; i++)
+		put_error(state, list_nth(run->errors, i));
 	end_array(state);
-	put_bool(state, "errors_truncated", run->failed > list_length(run->errors));
+	put_bool(state, "errors_truncated", run->results.failed > run->results.nerrors);
 
-	put_outcome(state, run, run->policy->name);
+	put_outcome(state, run, run->policy_name);
 	return end_object(state);
 }
 
@@ -114,10 +152,10 @@ put_outcome(JsonbParseState **state, Run *run, const char *policy)
 	put_int(state, "run_id", run->run_id);
 	put_text(state, "policy", policy);
 	put_bool(state, "dry_run", run->dry_run);
-	put_int(state, "users_failed", run->failed);
-	put_int(state, "users_skipped", run->skipped);
-	put_int(state, "users_held", run->nheld);
-	put_int(state, "users_waiting", run->waiting);
+	put_int(state, "users_failed", run->results.failed);
+	put_int(state, "users_skipped", run->results.skipped);
+	put_int(state, "users_held", run->results.held);
+	put_int(state, "users_waiting", run->results.waiting);
 	put_bool(state, "fk_checks_elided", false);
 	put_text(state, "stop_reason", run->stop_reason);
 }
@@ -134,16 +172,12 @@ put_reports(JsonbParseState **state, Call *call)
 	{
 		Run		   *run = lfirst(lc);
 
-		if (run->fatal_failure != NULL)
-		{
-			nfailed++;
-			continue;
-		}
-		sum.deleted += run->deleted;
-		sum.failed += run->failed;
-		sum.skipped += run->skipped;
-		sum.nheld += run->nheld;
-		sum.waiting += run->waiting;
+		nfailed += run->fatal_failure != NULL;
+		sum.results.deleted += run->results.deleted;
+		sum.results.failed += run->results.failed;
+		sum.results.skipped += run->results.skipped;
+		sum.results.held += run->results.held;
+		sum.results.waiting += run->results.waiting;
 		if (strcmp(run->stop_reason, "drained") != 0)
 			sum.stop_reason = run->stop_reason;
 	}
@@ -153,10 +187,10 @@ put_reports(JsonbParseState **state, Call *call)
 
 	begin_object(state);
 	put_times(state, call->started_at, call->completed_at);
-	put_int(state, "users_processed", sum.deleted + sum.failed);
-	put_int(state, "users_deleted", sum.deleted);
+	put_int(state, "users_processed", sum.results.deleted + sum.results.failed);
+	put_int(state, "users_deleted", sum.results.deleted);
 	put_record_sums(state, call);
-	put_errors(state, call, sum.failed);
+	put_errors(state, call, sum.results.failed);
 	put_outcome(state, &sum, NULL);
 	put_int(state, "policies_failed", nfailed);
 
@@ -166,7 +200,7 @@ put_reports(JsonbParseState **state, Call *call)
 	{
 		Run		   *run = lfirst(lc);
 
-		put_key(state, run->policy->name);
+		put_key(state, run->policy_name);
 		put_report(state, run);
 	}
 	end_object(state);
@@ -177,58 +211,22 @@ put_reports(JsonbParseState **state, Call *call)
 static void
 put_record_sums(JsonbParseState **state, Call *call)
 {
-	List	   *tables = NIL;	/* PlanStep *, the first of a table counts */
+	List	   *sums = NIL;		/* TableRows * */
 	ListCell   *lc;
 
 	foreach(lc, call->runs)
-		tables = list_concat(tables, deleting_steps(lfirst(lc)));
+		sums = sd_sum_tables(sums, ((Run *) lfirst(lc))->results.tables, NULL);
 
 	put_key(state, "total_records_deleted");
 	begin_object(state);
-	foreach(lc, tables)
+	foreach(lc, sums)
 	{
-		PlanStep   *step = lfirst(lc);
-		int64		rows = 0;
-		bool		is_first = true;
-		ListCell   *cell;
+		TableRows  *table = lfirst(lc);
 
-		for (int i = 0; i < foreach_current_index(lc); i++)
-			is_first = is_first &&
-				((PlanStep *) list_nth(tables, i))->table != step->table;
-		if (!is_first)
-			continue;
-		foreach(cell, call->runs)
-		{
-			ListCell   *other;
-
-			foreach(other, deleting_steps(lfirst(cell)))
-			{
-				PlanStep   *same = lfirst(other);
-
-				if (same->table == step->table)
-					rows += ((Run *) lfirst(cell))->rows[same->number];
-			}
-		}
-		put_int(state, step->table_name, rows);
+		if (table->action == SD_DELETE)
+			put_int(state, table->table_name, table->rows);
 	}
 	end_object(state);
-}
-
-/* The steps of a run that delete rows, NIL if it could not run */
-static List *
-deleting_steps(Run *run)
-{
-	List	   *steps = NIL;
-	ListCell   *lc;
-
-	if (run->fatal_failure != NULL)
-		return NIL;
-	foreach(lc, run->plan->steps)
-	{
-		if (((PlanStep *) lfirst(lc))->action == SD_DELETE)
-			steps = lappend(steps, lfirst(lc));
-	}
-	return steps;
 }
 
 /* The errors of all policies, as far as there is room */
@@ -243,15 +241,10 @@ put_errors(JsonbParseState **state, Call *call, int64 nfailed)
 	foreach(lc, call->runs)
 	{
 		Run		   *run = lfirst(lc);
-		ListCell   *cell;
 
-		if (run->fatal_failure != NULL)
-			continue;
-		foreach(cell, run->errors)
+		for (int i = 0; i < run->results.nerrors && nerrors < SD_MAX_ERRORS; i++)
 		{
-			if (nerrors == SD_MAX_ERRORS)
-				break;
-			put_error(state, lfirst(cell));
+			put_error(state, list_nth(run->errors, i));
 			nerrors++;
 		}
 	}
@@ -270,8 +263,8 @@ sd_audit_details(Run *run, Account *account)
 	begin_object(&state);
 	put_time(&state, "deletion_scheduled_at", account->due, run->plan->due_type);
 
-	put_records(&state, run, account->rows, "deleted_records", SD_DELETE);
-	put_rows_that_stay(&state, run, account->rows);
+	put_records(&state, run->tables, account->rows, "deleted_records", SD_DELETE);
+	put_rows_that_stay(&state, run->tables, account->rows);
 
 	if (columns != NIL)
 	{
@@ -331,27 +324,30 @@ sd_refusal_details(Run *run, Account *account)
 
 /* Rows by table that were not deleted, and what was done to them */
 static void
-put_rows_that_stay(JsonbParseState **state, Run *run, int64 *rows_by_step)
+put_rows_that_stay(JsonbParseState **state, List *tables, int64 *rows)
 {
-	put_records(state, run, rows_by_step, "set_null_records", SD_SET_NULL);
-	put_records(state, run, rows_by_step, "set_default_records", SD_SET_DEFAULT);
-	put_records(state, run, rows_by_step, "retained_records", SD_KEEP);
+	put_records(state, tables, rows, "set_null_records", SD_SET_NULL);
+	put_records(state, tables, rows, "set_default_records", SD_SET_DEFAULT);
+	put_records(state, tables, rows, "retained_records", SD_KEEP);
 }
 
-/* Rows by table, of the steps that do that to rows, if there are any */
+/*
+ * Rows by table, of those to whose rows that was done, if there are any.  Numbers that
+ * are not in the list of TableRows itself are given in its order.
+ */
 static void
-put_records(JsonbParseState **state, Run *run, int64 *rows_by_step,
+put_records(JsonbParseState **state, List *tables, int64 *rows,
 			const char *key, StepAction action)
 {
 	bool		is_begun = false;
 	ListCell   *lc;
 
-	foreach(lc, run->plan->steps)
+	foreach(lc, tables)
 	{
-		PlanStep   *step = lfirst(lc);
-		int64		rows = rows_by_step[step->number];
+		TableRows  *table = lfirst(lc);
+		int64		nrows = rows != NULL ? rows[foreach_current_index(lc)] : table->rows;
 
-		if (step->action != action || rows == 0)
+		if (table->action != action || nrows == 0)
 			continue;
 		if (!is_begun)
 		{
@@ -361,14 +357,14 @@ put_records(JsonbParseState **state, Run *run, int64 *rows_by_step,
 		}
 		if (action == SD_KEEP)
 		{
-			put_key(state, step->table_name);
+			put_key(state, table->table_name);
 			begin_object(state);
-			put_int(state, "rows", rows);
-			put_text(state, "reason", step->definition->reason);
+			put_int(state, "rows", nrows);
+			put_text(state, "reason", table->reason);
 			end_object(state);
 		}
 		else
-			put_int(state, step->table_name, rows);
+			put_int(state, table->table_name, nrows);
 	}
 	if (is_begun)
 		end_object(state);
@@ -473,20 +469,27 @@ put_int(JsonbParseState **state, const char *key, int64 value)
 	put_value(state, &number);
 }
 
-/* When something started and completed, and the seconds between, to the millisecond */
+/* When something started and completed, and the time between */
 static void
 put_times(JsonbParseState **state, TimestampTz started_at,
 		  TimestampTz completed_at)
 {
-	JsonbValue	number;
-
 	put_time(state, "started_at", TimestampTzGetDatum(started_at),
 			 TIMESTAMPTZOID);
 	put_time(state, "completed_at", TimestampTzGetDatum(completed_at),
 			 TIMESTAMPTZOID);
-	put_key(state, "duration_seconds");
+	put_seconds(state, "duration_seconds", completed_at - started_at);
+}
+
+/* Microseconds as seconds, to the millisecond */
+static void
+put_seconds(JsonbParseState **state, const char *key, int64 time)
+{
+	JsonbValue	number;
+
+	put_key(state, key);
 	number.type = jbvNumeric;
-	number.val.numeric = int64_div_fast_to_numeric((completed_at - started_at) / 1000, 3);
+	number.val.numeric = int64_div_fast_to_numeric(time / 1000, 3);
 	put_value(state, &number);
 }
 

@@ -2,12 +2,11 @@
  *
  * run.c
  *	  One policy's run, from its first claim to its last: pick due accounts,
- *	  earliest due first, and delete them batch by batch.
+ *	  earliest due first, and delete them batch by batch; then those that have
+ *	  failed before.
  *
- * Each batch that succeeds leaves one live subtransaction behind, of which a
- * backend keeps 64 where other sessions need not look for them on disk.  So
- * batches grow with the run: one is at least an eighth of what was done before,
- * which makes about 30 of a million accounts, and no more than 60 if some fail.
+ * A run has one transaction, or one for each batch.  The plan is made anew in each:
+ * only as long as it holds the locks is the catalog what the plan was made from.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -18,72 +17,98 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "run.h"
 
-/* a batch that succeeds lets the next one be so many times as large */
-#define SD_GROWTH		4
-
 /* accounts picked at once where some of them may have to be left out */
-#define PICK_SIZE		10000
+#define PICK_SIZE		1000
 
-/* a batch is at least this part of all accounts before it */
-#define SD_BATCH_SHARE	8
-
-/* the account picked last, after which the next pick begins */
-typedef struct Cursor
-{
-	bool		valid;
-	Datum		due;			/* of the due column's type */
-	Datum	   *key;
-} Cursor;
-
+static MemoryContext new_cursor_context(Run *run);
 static void refuse_pending_violation(Run *run);
-static void delete_due_accounts(Run *run);
+static int64 within_limit(Run *run, int64 naccounts);
+static bool delete_due_accounts(Run *run);
 static int	choose_accounts(Run *run, Account *accounts, int naccounts,
 							int limit, List **held, Account *last);
-static int	choose_batch_size(Run *run, bool *whole);
-static Account *pick_accounts(Run *run, Cursor *cursor, int64 limit,
-							  int *naccounts);
-static void move_cursor(Run *run, Cursor *cursor, Account *last);
-static void stop_after_internal_error(Run *run);
-static void record_error(Run *run, Account *account);
+static Account *pick_accounts(Run *run, int64 limit, int *naccounts);
+static void check_cursor(Run *run);
+static void move_cursor(Run *run, Account *last);
 
 /*
- * Run a policy as the fields under "Arguments" say, and fill in the results.
- * Expects a connection to SPI; the current memory context becomes the run's.
+ * Run a policy in the current transaction as the fields under "Arguments" say, and
+ * fill in the results.  Expects a connection to SPI; the current memory context
+ * becomes the run's.
  */
 void
-sd_run(Run *run)
+sd_run(Run *run, DeletionPolicy *policy)
+{
+	sd_begin_run(run);
+	sd_begin_transaction(run, policy);
+	if (!run->release_brake)
+		sd_brake(run);
+	while (run->stop_reason == NULL)
+		sd_next_batch(run);
+	sd_end_transaction(run);
+}
+
+/* Begin a run; the current memory context becomes its own */
+void
+sd_begin_run(Run *run)
 {
 	run->run_context = CurrentMemoryContext;
+	run->failure_context = AllocSetContextCreate(run->run_context,
+												 "scheduled_deletion failure",
+												 ALLOCSET_SMALL_SIZES);
+	run->cursor.context = new_cursor_context(run);
+}
+
+/* Of a cursor's own, which is as it was if the transaction is undone */
+static MemoryContext
+new_cursor_context(Run *run)
+{
+	return AllocSetContextCreate(run->run_context, "scheduled_deletion cursor",
+								 ALLOCSET_SMALL_SIZES);
+}
+
+/*
+ * Begin a transaction of a run: make the plan, refuse what must not start, and read
+ * who is on hold, and who has failed before.  Expects a connection to SPI that ends
+ * with the transaction, as does all that is allocated here.
+ */
+void
+sd_begin_transaction(Run *run, DeletionPolicy *policy)
+{
+	run->transaction_context = CurrentMemoryContext;
 	run->batch_context = AllocSetContextCreate(CurrentMemoryContext,
 											   "scheduled_deletion batch",
 											   ALLOCSET_DEFAULT_SIZES);
-	run->next_batch_size = SD_FIRST_BATCH_SIZE;
+	run->holds_context = AllocSetContextCreate(CurrentMemoryContext,
+											   "scheduled_deletion holds",
+											   ALLOCSET_DEFAULT_SIZES);
+	run->state_of_holds = NULL;
+	run->notes.failed = run->notes.gone = NIL;
+	run->refusals = NIL;
+	run->internal_error = NULL;
 
-	run->plan = sd_make_plan(run->policy, RowExclusiveLock);
+	/* in a transaction of its own, nothing is locked for long */
+	if (run->commits)
+		run->is_impatient = false;
+
+	run->policy = policy;
+	run->plan = sd_make_plan(policy, RowExclusiveLock);
+	run->tables = sd_tables_of_plan(run->plan);
+	run->rows = palloc0(sizeof(int64) * list_length(run->plan->steps));
 	run->cutoff = sd_cutoff(run->plan, run->started_at);
 	sd_check_tables(run->plan);
 	sd_prepare_plan(run->plan);
 	sd_prepare_batches(run);
 	refuse_pending_violation(run);
+	check_cursor(run);
 	sd_refresh_holds(run);
 	sd_load_failing(run);
-	if (!run->release_brake)
-		sd_brake(run);
-
-	run->rows = palloc0(sizeof(int64) * list_length(run->plan->steps));
-	delete_due_accounts(run);
-	sd_try_failing(run);
-	sd_write_failing(run);
-	sd_write_refusals(run);
-	if (run->stop_reason == NULL)
-		run->stop_reason = "drained";
-	MemoryContextDelete(run->batch_context);
 }
 
 /* What the caller did before must not be blamed on accounts */
@@ -108,64 +133,107 @@ refuse_pending_violation(Run *run)
 }
 
 /*
- * Pick and delete, until nothing is due that has not failed before, or until a
- * reason to stop.
+ * Delete the next batch, or know why the run ends: stop_reason.
  */
-static void
+void
+sd_next_batch(Run *run)
+{
+	if (!sd_may_go_on(run))
+		return;
+	if (!run->tries_failing && delete_due_accounts(run))
+		return;
+	if (run->stop_reason == NULL)
+	{
+		int64		limit = within_limit(run, PG_INT64_MAX);
+
+		if (limit > 0 && !sd_try_failing(run, limit))
+			run->stop_reason = "drained";
+	}
+}
+
+/*
+ * End a transaction of a run: write down who has failed, and who was left alone.
+ * If the run ends with it, count those that wait.
+ */
+void
+sd_end_transaction(Run *run)
+{
+	if (run->stop_reason != NULL)
+		sd_count_waiting(run);
+	sd_write_failing(run);
+	sd_write_refusals(run);
+	sd_add_tables(run);
+}
+
+/*
+ * May the run begin another batch?  Not if somebody has disabled the policy since,
+ * or removed it, nor if its time is over.
+ */
+bool
+sd_may_go_on(Run *run)
+{
+	if (!sd_is_enabled(run->schema, run->policy_name))
+		run->stop_reason = "disabled";
+	else if (run->max_runtime > 0 &&
+			 GetCurrentTimestamp() - run->started_at >= run->max_runtime)
+		run->stop_reason = "max_runtime";
+	return run->stop_reason == NULL;
+}
+
+/*
+ * How many of so many accounts the caller lets the run delete; if none, it stops
+ * for that.
+ */
+static int64
+within_limit(Run *run, int64 naccounts)
+{
+	if (!run->is_limited)
+		return naccounts;
+	naccounts = Min(naccounts, run->max_accounts - run->results.deleted);
+	if (naccounts == 0)
+		run->stop_reason = "max_accounts";
+	return naccounts;
+}
+
+/*
+ * Pick accounts that are due and have not failed before, and delete a batch of them;
+ * false if there are none, or a reason to stop.
+ */
+static bool
 delete_due_accounts(Run *run)
 {
-	Cursor		cursor = {0};
+	bool		whole;
+	int64		limit = within_limit(run, sd_choose_batch(run, &whole));
+	int			naccounts = 0;
+	bool		any_picked = true;
 
-	while (sd_may_go_on(run))
+	while (naccounts == 0 && any_picked && limit > 0)
 	{
-		bool		whole;
-		int64		limit = choose_batch_size(run, &whole);
-		int			naccounts;
 		Account    *accounts;
 		Account		last;
 		List	   *held;		/* Account * */
 		ListCell   *lc;
 
-		limit = sd_within_limit(run, limit);
-		if (limit == 0)
-			break;
-
+		CHECK_FOR_INTERRUPTS();
 		MemoryContextReset(run->batch_context);
 		MemoryContextSwitchTo(run->batch_context);
-		accounts = pick_accounts(run, &cursor,
-								 run->nfailing > 0 || sd_held_accounts(run) != NULL ?
+		accounts = pick_accounts(run, run->nfailing > 0 || sd_held_accounts(run) != NULL ?
 								 Max(limit, PICK_SIZE) : limit, &naccounts);
-		if (naccounts == 0)
-			break;
-
+		any_picked = naccounts > 0;
 		naccounts = choose_accounts(run, accounts, naccounts, limit, &held, &last);
 		if (naccounts > 0 && !sd_delete_batch(run, accounts, naccounts, whole))
-			run->next_batch_size = Max(naccounts / SD_BATCH_SHARE,
-									   SD_FIRST_BATCH_SIZE);
-		else
+			sd_batch_failed(run, naccounts);
+		else if (any_picked)
 		{
 			sd_record_results(run, accounts, naccounts);
 			foreach(lc, held)
 				sd_record_held(run, lfirst(lc));
-			move_cursor(run, &cursor, &last);
-			run->next_batch_size = Max(run->next_batch_size,
-									   Min(naccounts, SD_MAX_BATCH_SIZE / SD_GROWTH) * SD_GROWTH);
+			move_cursor(run, &last);
+			sd_batch_was_deleted(run, naccounts);
 		}
-		MemoryContextSwitchTo(run->run_context);
+		MemoryContextSwitchTo(run->transaction_context);
 	}
-	MemoryContextSwitchTo(run->run_context);
-}
-
-/*
- * May the run begin another batch?  Not if it has stopped, nor if somebody has
- * disabled the policy since, or removed it.
- */
-bool
-sd_may_go_on(Run *run)
-{
-	if (run->stop_reason == NULL && !sd_is_enabled(run->policy))
-		run->stop_reason = "disabled";
-	return run->stop_reason == NULL;
+	return naccounts > 0;
 }
 
 /*
@@ -199,50 +267,11 @@ choose_accounts(Run *run, Account *accounts, int naccounts, int limit,
 	return n;
 }
 
-/*
- * How many of so many accounts the caller lets the run delete; if none, it stops
- * for that.
- */
-int64
-sd_within_limit(Run *run, int64 naccounts)
-{
-	if (!run->is_limited)
-		return naccounts;
-	naccounts = Min(naccounts, run->max_accounts - run->deleted);
-	if (naccounts == 0)
-		run->stop_reason = "max_accounts";
-	return naccounts;
-}
-
-/*
- * How many accounts to pick, and whether to try them as a whole: worth it if
- * less than one failure in two tries is to be expected of so many.
- *
- * Where constraints can be deferred, each trial of a search checks all that the
- * batches before it have deferred; so there is only one search, of all accounts.
- */
-static int
-choose_batch_size(Run *run, bool *whole)
-{
-	int64		tried = run->deleted + run->failed;
-	int64		largest = Min(Max(sd_batch_size, tried / SD_BATCH_SHARE),
-							  SD_MAX_BATCH_SIZE);
-	int64		size = Min(largest, run->next_batch_size);
-
-	if (run->failed_in_search > 0)
-		size = Min(size, tried / (2 * run->failed_in_search));
-
-	*whole = size >= Min(largest, Max(SD_FIRST_BATCH_SIZE,
-									  tried / SD_BATCH_SHARE));
-	if (*whole)
-		return size;
-	return run->can_defer ? SD_MAX_BATCH_SIZE : largest;
-}
-
 /* Pick the accounts that are due next, without a lock */
 static Account *
-pick_accounts(Run *run, Cursor *cursor, int64 limit, int *naccounts)
+pick_accounts(Run *run, int64 limit, int *naccounts)
 {
+	Cursor	   *cursor = &run->cursor;
 	int			nkeys = run->plan->key->ncolumns;
 	Datum	   *values = palloc0(sizeof(Datum) * (nkeys + 2));
 	char	   *nulls = palloc(nkeys + 3);
@@ -265,85 +294,43 @@ pick_accounts(Run *run, Cursor *cursor, int64 limit, int *naccounts)
 	return sd_pick_accounts(run, &run->plan->pick, values, nulls, naccounts);
 }
 
+/* Begin from the start if the accounts are others now, or their values of other types */
+static void
+check_cursor(Run *run)
+{
+	DeletionPlan *plan = run->plan;
+	Cursor	   *cursor = &run->cursor;
+
+	if (!cursor->valid)
+		return;
+	cursor->valid = cursor->table == plan->account->table &&
+		cursor->due_type == plan->due_type &&
+		list_length(cursor->key_types) == plan->key->ncolumns;
+	for (int i = 0; cursor->valid && i < plan->key->ncolumns; i++)
+		cursor->valid = list_nth_oid(cursor->key_types, i) == plan->key->columns[i].type;
+}
+
 /* Let the next pick begin after an account, whose key is copied */
 static void
-move_cursor(Run *run, Cursor *cursor, Account *last)
+move_cursor(Run *run, Account *last)
 {
 	PlanKey    *key = run->plan->key;
-	MemoryContext caller_context = MemoryContextSwitchTo(run->run_context);
+	Cursor	   *cursor = &run->cursor;
+	MemoryContext caller_context;
 
+	cursor->context = new_cursor_context(run);
+	caller_context = MemoryContextSwitchTo(cursor->context);
 	cursor->valid = true;
+	cursor->table = run->plan->account->table;
+	cursor->due_type = run->plan->due_type;
 	cursor->due = last->due;
+	cursor->key_types = NIL;
 	cursor->key = palloc(sizeof(Datum) * key->ncolumns);
 	for (int i = 0; i < key->ncolumns; i++)
+	{
+		cursor->key_types = lappend_oid(cursor->key_types, key->columns[i].type);
 		cursor->key[i] = datumCopy(last->key[i], key->columns[i].typbyval,
 								   key->columns[i].typlen);
-	MemoryContextSwitchTo(caller_context);
-}
-
-/*
- * Add what became of the accounts of a batch to the results of the run, and note
- * which of them have failed.
- */
-void
-sd_record_results(Run *run, Account *accounts, int naccounts)
-{
-	for (int i = 0; i < naccounts; i++)
-	{
-		switch (accounts[i].state)
-		{
-			case SD_DELETED:
-				run->deleted++;
-				break;
-			case SD_FAILED:
-				run->failed++;
-				record_error(run, &accounts[i]);
-				break;
-			case SD_SKIPPED:
-				run->skipped++;
-				break;
-			case SD_HELD:
-				sd_record_held(run, &accounts[i]);
-				break;
-			case SD_GONE:
-				break;
-			case SD_PENDING:
-				elog(ERROR, "an account of the batch was not tried");
-		}
 	}
-	sd_record_failing(run, accounts, naccounts);
-	if (run->internal_error != NULL)
-		stop_after_internal_error(run);
-}
-
-/*
- * Something is wrong that is not to be expected, with the server or with this
- * extension: what is done stays, and nothing more is done.
- */
-static void
-stop_after_internal_error(Run *run)
-{
-	run->stop_reason = "internal_error";
-	ereport(WARNING,
-			(errcode(run->internal_error->sqlstate),
-			 errmsg("deletion run stopped: %s", run->internal_error->message),
-			 errdetail("It came of one account, which is tried last from now on; the others are left to the next run."),
-			 errhint("See the server's log, and table deletion_failure.")));
-}
-
-/* Keep why an account failed for the report, as long as there is room */
-static void
-record_error(Run *run, Account *account)
-{
-	MemoryContext caller_context;
-	RunError   *error;
-
-	if (list_length(run->errors) == SD_MAX_ERRORS)
-		return;
-	caller_context = MemoryContextSwitchTo(run->run_context);
-	error = palloc(sizeof(RunError));
-	error->account = sd_key_text(run->plan->key, account->key);
-	error->failure = sd_copy_failure(account->failure);
-	run->errors = lappend(run->errors, error);
 	MemoryContextSwitchTo(caller_context);
 }

@@ -47,8 +47,10 @@ typedef struct Account
 	Jsonb	  **details;		/* columns to be kept, NULL if null; once
 								 * locked */
 	int64	   *rows;			/* by step, of the last attempt */
-	int			attempts;		/* that failed in earlier runs ... */
+	int			attempts;		/* that failed before ... */
 	char	   *remembered;		/* ... as it is called in deletion_failure ... */
+	bool		is_internal;	/* ... with an error of class XX ... */
+	TimestampTz last_attempt_at;
 	TimestampTz next_attempt_at;	/* ... if there were any */
 } Account;
 
@@ -65,23 +67,112 @@ typedef struct Row
 /* The rows of a step that belong to the accounts of an attempt; see rows.c */
 typedef struct RowSet RowSet;
 
+/* Where an account stands among those that have failed before */
+typedef struct FailingPosition
+{
+	bool		valid;
+	bool		is_internal;
+	TimestampTz last_attempt_at;
+	char	   *account;		/* its key as text */
+} FailingPosition;
+
+/* How large the next batch is to be; see pace.c */
+typedef struct Pace
+{
+	int			size;
+	int64		target;			/* how long one is to take, in microseconds */
+	double		fixed;			/* what one costs however small it is ... */
+	double		last_size;		/* ... as the last two of other sizes tell */
+	double		last_time;
+} Pace;
+
+/* What others must have replicated before the next batch */
+typedef struct LagLimit
+{
+	int64		time;			/* microseconds; 0: however late they are */
+	int64		bytes;			/* 0: however much it is */
+} LagLimit;
+
+/* Rows of a table to which a run has done something */
+typedef struct TableRows
+{
+	Oid			table;
+	char	   *table_name;
+	StepAction	action;
+	char	   *reason;			/* why they are kept, or NULL */
+	int64		rows;
+} TableRows;
+
 /*
- * A run of one policy: from the first claim to the report.  Lives in the memory
- * context that is current when it begins; what belongs to a batch lives in
- * batch_context, which is reset after it.
+ * What a run has done so far.  A copy of it can be put back when the transaction
+ * that came after it is undone.
+ */
+typedef struct RunResults
+{
+	int64		deleted;
+	int64		failed;
+	int64		skipped;
+	int64		held;			/* accounts that are due, and on hold */
+	int64		waiting;		/* due, and have failed not long ago */
+	List	   *tables;			/* TableRows *, in the order of the plan */
+	int			nerrors;		/* of run->errors, at most SD_MAX_ERRORS */
+} RunResults;
+
+/* The account picked last, after which the next pick begins */
+typedef struct Cursor
+{
+	bool		valid;
+	Oid			table;			/* whose rows it can go on with ... */
+	Oid			due_type;		/* ... if the types are still these */
+	List	   *key_types;
+	Datum		due;
+	Datum	   *key;
+	MemoryContext context;		/* of the list and the values */
+} Cursor;
+
+/*
+ * A run of one policy: from the first claim to the report, in one transaction or
+ * in many.  It lives in run_context, what belongs to a transaction in
+ * transaction_context, and what belongs to a batch in batch_context, which is
+ * reset before each.
  */
 typedef struct Run
 {
 	/* Arguments */
-	DeletionPolicy *policy;
+	Oid			schema;			/* of the extension */
+	char	   *policy_name;
 	int64		run_id;
 	TimestampTz started_at;		/* the moment at which accounts must be due */
 	bool		is_limited;		/* delete no more than max_accounts */
 	int64		max_accounts;
 	bool		dry_run;
 	bool		release_brake;	/* however many are due */
+	bool		commits;		/* each batch has a transaction of its own */
+	int			batch_size;		/* accounts of a batch, at most */
+	int64		max_runtime;	/* microseconds since started_at; 0: no limit */
 
-	/* State */
+	/* State of the run */
+	int64		due;			/* accounts that are due at its beginning, or
+								 * SD_UNKNOWN */
+	Cursor		cursor;
+	bool		tries_failing;	/* it is the turn of those that failed before */
+	TimestampTz until;			/* until then */
+	FailingPosition passed;		/* the last of them that was tried */
+	bool		any_success;	/* some account was deleted, if only in trial */
+	int			moment_failures;	/* lock timeouts and the like so far ... */
+	bool		is_impatient;	/* ... so many that it waits for no more locks */
+	int			equal_failures; /* in a row, without a success in between */
+	Failure    *last_failure;	/* that of the row */
+	int64		searched;		/* accounts gone through in search of failures */
+	int64		failed_in_search;	/* accounts found to fail by that */
+	Pace		pace;
+	const char *waiting_for;	/* what keeps it from beginning a batch, or NULL */
+	TimestampTz told_at;		/* when somebody was last told how far it is */
+	MemoryContext run_context;
+	MemoryContext failure_context;	/* of last_failure */
+
+	/* State of the transaction */
+	DeletionPolicy *policy;
 	DeletionPlan *plan;
 	Datum		cutoff;			/* the latest value of the due column that is
 								 * due */
@@ -90,22 +181,17 @@ typedef struct Run
 	bool		audit_can_defer;	/* ... of the audit table, too */
 	PlanStatement check_deferred;
 	Oid			user_id;		/* who called */
-	bool		any_success;	/* some account was deleted, if only in trial */
-	int			moment_failures;	/* lock timeouts and the like so far ... */
-	bool		is_impatient;	/* ... so many that it waits for no more locks */
-	int			equal_failures; /* in a row, without a success in between */
-	Failure    *last_failure;	/* that of the row */
-	int64		searched;		/* accounts gone through in search of failures */
-	int64		failed_in_search;	/* accounts found to fail by that */
-	Account   **failing;		/* that have failed in earlier runs ... */
+	Account   **failing;		/* that have failed before ... */
 	int			nfailing;
+	int			next_failing;	/* ... the next one to be tried ... */
 	RowSet	   *failing_rows;	/* ... by their keys */
 	struct
 	{
 		List	   *failed;		/* Account *: to be written as failing ... */
 		List	   *gone;		/* ... and no longer */
 	}			notes;
-	bool		tries_failing;	/* it is their turn */
+	List	   *refusals;		/* Refusal *: accounts whose hold no run has
+								 * met before */
 	MemoryContext holds_context;	/* of what is known of accounts on hold
 									 * ... */
 	char	   *state_of_holds; /* ... as long as this is it */
@@ -114,24 +200,17 @@ typedef struct Run
 								 * placed; NULL: none */
 	RowSet	  **held;			/* the same of those that are there, with all
 								 * their keys */
+	List	   *tables;			/* TableRows *, by step ... */
+	int64	   *rows;			/* ... and how many of each */
 	Failure    *internal_error; /* NULL, or what the run stops for */
-	MemoryContext run_context;
+	MemoryContext transaction_context;
 	MemoryContext batch_context;
-
-	int			next_batch_size;	/* of the next attempt of a whole batch */
 
 	/* Results */
 	TimestampTz completed_at;
-	Failure    *fatal_failure;	/* NULL, or why it could not run */
-	int64		deleted;
-	int64		failed;
-	int64		skipped;
-	int64		nheld;			/* accounts that are due, and on hold */
-	List	   *refusals;		/* Refusal *: of them, those whose hold no run
-								 * has met before */
-	int64		waiting;		/* due, and have failed not long ago */
-	int64	   *rows;			/* by step */
-	List	   *errors;			/* RunError *, at most SD_MAX_ERRORS */
+	Failure    *fatal_failure;	/* NULL, or why it could not run, or go on */
+	RunResults	results;
+	List	   *errors;			/* RunError * */
 	const char *stop_reason;	/* NULL as long as it goes on */
 } Run;
 
@@ -186,15 +265,20 @@ typedef struct RunError
 	Failure    *failure;
 } RunError;
 
-/* One call of process_scheduled_deletions() */
+/* One call of process_scheduled_deletions() or run_scheduled_deletions() */
 typedef struct Call
 {
 	/* Arguments */
 	Oid			schema;			/* of the extension */
-	const char *policy_name;	/* NULL: every one that is enabled */
+	char	   *policy_name;	/* NULL: every one that is enabled */
 	int64		max_accounts;	/* 0: no limit */
 	bool		dry_run;
 	bool		release_brake;
+	bool		commits;		/* each batch has a transaction of its own */
+	int			batch_size;		/* accounts of a batch, at most */
+	int64		max_runtime;	/* microseconds; 0: no limit */
+	int64		pause;			/* between two batches, in microseconds */
+	LagLimit	max_lag;
 
 	/* Results */
 	int64		run_id;
@@ -206,14 +290,55 @@ typedef struct Call
 /* call.c */
 extern void sd_call(Call *call);
 
+/* procedure.c */
+extern void sd_call_procedure(Call *call);
+extern void sd_raise_failures(Call *call);
+
+/* turn.c */
+extern Run *sd_add_run(Call *call, const char *policy);
+extern void sd_tell_fatal_failure(Run *run);
+
+/* ledger.c */
+extern void sd_begin_call(Call *call);
+extern void sd_lock_run(Call *call);
+extern void sd_unlock_run(Call *call);
+extern void sd_write_run(Call *call, Run *run);
+extern void sd_tell_interrupted(Oid schema);
+extern void sd_prune_ledger(Oid schema);
+
 /* run.c */
-extern void sd_run(Run *run);
+extern void sd_run(Run *run, DeletionPolicy *policy);
+extern void sd_begin_run(Run *run);
+extern void sd_begin_transaction(Run *run, DeletionPolicy *policy);
 extern bool sd_may_go_on(Run *run);
-extern int64 sd_within_limit(Run *run, int64 naccounts);
+extern void sd_next_batch(Run *run);
+extern void sd_end_transaction(Run *run);
+
+/* progress.c */
+extern void sd_tell_progress(Run *run);
+
+/* lag.c */
+extern void sd_check_lag_limit(LagLimit *limit);
+extern const char *sd_lagging(LagLimit *limit);
+
+/* result.c */
+extern int64 sd_accounts_done(Run *run);
+extern int64 sd_count_records(Run *run);
 extern void sd_record_results(Run *run, Account *accounts, int naccounts);
+extern List *sd_tables_of_plan(DeletionPlan *plan);
+extern void sd_add_tables(Run *run);
+extern List *sd_sum_tables(List *tables, List *others, int64 *rows);
+
+/* pace.c */
+extern int	sd_choose_batch(Run *run, bool *whole);
+extern void sd_batch_was_deleted(Run *run, int naccounts);
+extern void sd_batch_failed(Run *run, int naccounts);
+extern void sd_adapt_pace(Run *run, int naccounts, int64 time, bool calm);
+extern void sd_pause(int64 time);
 
 /* brake.c */
 extern void sd_brake(Run *run);
+extern int64 sd_count_due(Run *run, int64 limit);
 
 /* refusal.c */
 extern void sd_record_held(Run *run, Account *account);
@@ -224,7 +349,8 @@ extern void sd_load_failing(Run *run);
 extern int64 sd_count_failing_due(Run *run);
 extern bool sd_has_failed_before(Run *run, Account *account);
 extern int	sd_copy_failing(Run *run, Account **accounts);
-extern void sd_try_failing(Run *run);
+extern bool sd_try_failing(Run *run, int64 limit);
+extern void sd_count_waiting(Run *run);
 extern void sd_record_failing(Run *run, Account *accounts, int naccounts);
 extern void sd_write_failing(Run *run);
 extern void sd_forget_failing(Oid schema, const char *policy);
@@ -309,6 +435,8 @@ extern RowSet *sd_held_rows(PlanStep *step, List *keys, List *holds);
 /* audit.c and report.c, of a run */
 extern void sd_write_audit_rows(Run *run, Account **accounts, int naccounts);
 extern Jsonb *sd_report(Call *call);
+extern Jsonb *sd_report_of_run(Run *run);
+extern Jsonb *sd_arguments(Call *call);
 extern Jsonb *sd_audit_details(Run *run, Account *account);
 extern Jsonb *sd_refusal_details(Run *run, Account *account);
 

@@ -220,6 +220,141 @@ COMMENT ON COLUMN @extschema@.deletion_hold.refused_at IS
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.deletion_hold', '');
 
 --
+-- deletion_run: the ledger.  Dumped, so that a restored database still knows who was
+-- erased when, as far as it was kept.
+--
+CREATE TABLE @extschema@.deletion_run (
+    run_id bigint NOT NULL,
+    policy text NOT NULL,
+    form text NOT NULL CHECK (form IN ('function', 'procedure')),
+    started_by text NOT NULL,
+    arguments jsonb NOT NULL,
+    pid integer NOT NULL,
+    started_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    completed_at timestamptz,
+    users_due bigint,
+    users_deleted bigint NOT NULL,
+    users_failed bigint NOT NULL,
+    users_skipped bigint NOT NULL,
+    users_held bigint NOT NULL,
+    users_waiting bigint NOT NULL,
+    records_deleted bigint NOT NULL,
+    stop_reason text,
+    sqlstate text,
+    message text,
+    report jsonb,
+    waiting_for text,
+    PRIMARY KEY (run_id, policy),
+    CHECK ((completed_at IS NULL) = (stop_reason IS NULL))
+);
+
+CREATE INDEX deletion_run_completed_at ON @extschema@.deletion_run (completed_at);
+
+COMMENT ON TABLE @extschema@.deletion_run IS
+'the ledger: one row for each policy of a run that was not dry; of a run in one transaction, if that was committed; nothing in it is of the person but the keys of accounts that failed';
+COMMENT ON COLUMN @extschema@.deletion_run.run_id IS
+'number of the call; the audit rows have it, too';
+COMMENT ON COLUMN @extschema@.deletion_run.policy IS
+'policy that was followed';
+COMMENT ON COLUMN @extschema@.deletion_run.form IS
+'function: process_scheduled_deletions(), in one transaction; procedure: run_scheduled_deletions(), in one for each batch';
+COMMENT ON COLUMN @extschema@.deletion_run.started_by IS
+'role that was logged in';
+COMMENT ON COLUMN @extschema@.deletion_run.arguments IS
+'arguments of the call that were not left out';
+COMMENT ON COLUMN @extschema@.deletion_run.pid IS
+'process ID of its session';
+COMMENT ON COLUMN @extschema@.deletion_run.started_at IS
+'when the call began: accounts due then were due for it';
+COMMENT ON COLUMN @extschema@.deletion_run.updated_at IS
+'when this row was written last: with each batch';
+COMMENT ON COLUMN @extschema@.deletion_run.completed_at IS
+'when the run came to its end; null: it is under way, or its session has died, which the next run tells: see deletion_progress';
+COMMENT ON COLUMN @extschema@.deletion_run.users_due IS
+'how many accounts were due when it began; null: not counted';
+COMMENT ON COLUMN @extschema@.deletion_run.users_deleted IS
+'accounts that are gone';
+COMMENT ON COLUMN @extschema@.deletion_run.users_failed IS
+'accounts that could not be deleted and are whole';
+COMMENT ON COLUMN @extschema@.deletion_run.users_skipped IS
+'accounts that somebody else had locked';
+COMMENT ON COLUMN @extschema@.deletion_run.users_held IS
+'accounts that were due, and on hold';
+COMMENT ON COLUMN @extschema@.deletion_run.users_waiting IS
+'accounts that were due, had failed before, and were not tried';
+COMMENT ON COLUMN @extschema@.deletion_run.records_deleted IS
+'rows that are gone, those of the account table included';
+COMMENT ON COLUMN @extschema@.deletion_run.stop_reason IS
+'why it ended: drained (nothing more was due), max_accounts, max_runtime, disabled, cancelled, interrupted (its session died), internal_error, or failed: see message';
+COMMENT ON COLUMN @extschema@.deletion_run.sqlstate IS
+'of the error that ended it, or for which it waits to try a batch again';
+COMMENT ON COLUMN @extschema@.deletion_run.message IS
+'what that error was';
+COMMENT ON COLUMN @extschema@.deletion_run.report IS
+'the report of a run that has come to its end';
+COMMENT ON COLUMN @extschema@.deletion_run.waiting_for IS
+'what keeps it from beginning the next batch: a lock, or replication; null: nothing';
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.deletion_run', '');
+
+--
+-- deletion_progress: who is at work.  A run has an advisory lock as long as it is;
+-- ledger.c takes it.  A standby has no locks of its primary, and cannot know.
+--
+CREATE VIEW @extschema@.deletion_progress AS
+SELECT r.run_id, r.policy, r.pid, lock.held AS running, r.started_at, r.updated_at,
+    r.waiting_for, r.users_due, d.users_done, r.users_failed, r.records_deleted,
+    d.users_done OPERATOR(pg_catalog./) nullif(d.seconds, 0) AS users_per_second,
+    CASE WHEN lock.held AND d.users_done OPERATOR(pg_catalog.>) 0 AND r.users_due OPERATOR(pg_catalog.>=) d.users_done THEN
+        r.updated_at OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
+            d.seconds OPERATOR(pg_catalog.*) (r.users_due OPERATOR(pg_catalog.-) d.users_done) OPERATOR(pg_catalog./) d.users_done)
+    END AS estimated_end
+FROM @extschema@.deletion_run r,
+LATERAL (SELECT
+    r.users_deleted OPERATOR(pg_catalog.+) r.users_failed OPERATOR(pg_catalog.+) r.users_skipped
+        OPERATOR(pg_catalog.+) r.users_held AS users_done,
+    extract(epoch FROM r.updated_at OPERATOR(pg_catalog.-) r.started_at)::float8 AS seconds) d,
+LATERAL (SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN EXISTS (
+    SELECT FROM pg_catalog.pg_locks l
+    WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory'
+        AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database
+            WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+        AND l.classid OPERATOR(pg_catalog.=) '@extschema@.deletion_run'::pg_catalog.regclass
+        AND l.objid OPERATOR(pg_catalog.=) (r.run_id OPERATOR(pg_catalog.&) 4294967295)::pg_catalog.oid
+        AND l.objsubid OPERATOR(pg_catalog.=) 3 AND l.granted) END AS held) lock
+WHERE r.completed_at IS NULL;
+
+COMMENT ON VIEW @extschema@.deletion_progress IS
+'one row for each run of run_scheduled_deletions() that has not come to its end: how far it is, as of its last batch, and when it will be through at that rate';
+COMMENT ON COLUMN @extschema@.deletion_progress.run_id IS
+'number of the run, as in deletion_run';
+COMMENT ON COLUMN @extschema@.deletion_progress.policy IS
+'policy that it follows now';
+COMMENT ON COLUMN @extschema@.deletion_progress.pid IS
+'process ID of its session, for pg_cancel_backend()';
+COMMENT ON COLUMN @extschema@.deletion_progress.started_at IS
+'when it began';
+COMMENT ON COLUMN @extschema@.deletion_progress.updated_at IS
+'when its last batch was committed';
+COMMENT ON COLUMN @extschema@.deletion_progress.waiting_for IS
+'what keeps it from beginning the next batch: a lock, or replication; null: nothing';
+COMMENT ON COLUMN @extschema@.deletion_progress.users_due IS
+'accounts that were due when it began';
+COMMENT ON COLUMN @extschema@.deletion_progress.users_failed IS
+'of those that are done, how many could not be deleted';
+COMMENT ON COLUMN @extschema@.deletion_progress.records_deleted IS
+'rows that are gone';
+COMMENT ON COLUMN @extschema@.deletion_progress.users_per_second IS
+'accounts done in a second, on average';
+COMMENT ON COLUMN @extschema@.deletion_progress.running IS
+'false: its session has died, and the next run will tell that it was interrupted; null: this is a standby, which cannot know';
+COMMENT ON COLUMN @extschema@.deletion_progress.users_done IS
+'accounts that were deleted, failed, were skipped or are on hold';
+COMMENT ON COLUMN @extschema@.deletion_progress.estimated_end IS
+'when all that were due will be done; null where that cannot be told';
+
+--
 -- deletion_run_id: numbers the runs.  Dumped, so that a restored database goes
 -- on with numbers that its audit rows do not have yet.
 --
@@ -251,6 +386,35 @@ dry_run: do it all, report, and undo it
 release_brake: for this once, whatever brake_accounts and brake_share of the policy say
 returns a report: counts, and for each account that could not be deleted why
 raises an error, and changes nothing, if no policy can run or if the trouble is not a single account''s';
+
+--
+-- run_scheduled_deletions()
+--
+CREATE PROCEDURE @extschema@.run_scheduled_deletions(
+    policy text DEFAULT NULL,
+    batch_size integer DEFAULT NULL,
+    max_accounts bigint DEFAULT NULL,
+    max_runtime interval DEFAULT NULL,
+    pause interval DEFAULT NULL,
+    raise_on_failure boolean DEFAULT true,
+    release_brake boolean DEFAULT false,
+    max_lag interval DEFAULT NULL,
+    max_lag_bytes bigint DEFAULT NULL,
+    INOUT report jsonb DEFAULT NULL
+)
+LANGUAGE C
+AS 'MODULE_PATHNAME';
+
+COMMENT ON PROCEDURE @extschema@.run_scheduled_deletions(text, integer, bigint, interval, interval, boolean, boolean, interval, bigint, jsonb) IS
+'deletes the accounts that are due, as process_scheduled_deletions() does, and commits after each batch; everything of an account is in one transaction
+policy, max_accounts, release_brake: as there
+batch_size: how many accounts a batch has at most; null: scheduled_deletion.batch_size
+max_runtime: begin no batch after that time; null: no limit
+pause: between two batches; null: none
+raise_on_failure: raise an error at the end if an account could not be deleted, after all that could be is committed
+max_lag, max_lag_bytes: begin no batch while a standby is further behind, or a logical slot by more bytes; null: however far; needs the privileges of pg_read_all_stats
+report: the report, as there
+raises an error before any work if it is called inside a transaction block or from a function (25001); an error that ends it leaves what was committed before';
 
 --
 -- add_deletion_policy(), alter_deletion_policy(), remove_deletion_policy()
@@ -544,7 +708,7 @@ DECLARE
     grantee text;
 BEGIN
     FOR object, grantee IN
-        SELECT 'FUNCTION ' OPERATOR(pg_catalog.||) p.oid::pg_catalog.regprocedure, acl.grantee::pg_catalog.regrole
+        SELECT 'ROUTINE ' OPERATOR(pg_catalog.||) p.oid::pg_catalog.regprocedure, acl.grantee::pg_catalog.regrole
         FROM pg_catalog.pg_extension e
         JOIN pg_catalog.pg_depend d ON d.refobjid = e.oid
         JOIN pg_catalog.pg_proc p ON p.oid = d.objid,

@@ -24,7 +24,14 @@
  *	describe.c	what deletion_plan() shows
  *	estimate.c	how many rows that are, by the planner's statistics
  *	call.c		one call: the policies that it names, each in its turn
+ *	procedure.c	the same, with a transaction for each batch
+ *	turn.c			what a policy's run has of the call
+ *	ledger.c		what is remembered of it
  *	run.c		pick due accounts, batch by batch, until none is left
+ *	pace.c			how large the next batch is, and when it begins
+ *	lag.c			not before others have replicated what went before
+ *	progress.c		how far it is
+ *	result.c		what was done so far
  *	brake.c		unless they are too many
  *	refusal.c	those on hold are left alone, and that is told
  *	failing.c	those that have failed before, tried last
@@ -68,6 +75,8 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -85,8 +94,13 @@ SD_MODULE_MAGIC;
 
 int			sd_batch_size = SD_DEFAULT_BATCH_SIZE;
 char	   *sd_enabled = "on";
+int			sd_batch_duration = 500;
+int			sd_lock_timeout = 1000;
+int			sd_progress_interval = 10 * 1000;
+int			sd_retention = 90 * 24 * 60;
 
 PG_FUNCTION_INFO_V1(process_scheduled_deletions);
+PG_FUNCTION_INFO_V1(run_scheduled_deletions);
 PG_FUNCTION_INFO_V1(add_deletion_policy);
 PG_FUNCTION_INFO_V1(alter_deletion_policy);
 PG_FUNCTION_INFO_V1(remove_deletion_policy);
@@ -102,6 +116,11 @@ PG_FUNCTION_INFO_V1(release_account);
 PG_FUNCTION_INFO_V1(guard_held_accounts);
 
 void		_PG_init(void);
+static void refuse_atomic_call(FunctionCallInfo fcinfo);
+static int64 get_time_argument(FunctionCallInfo fcinfo, int i,
+							   const char *name);
+static void check_not_null(FunctionCallInfo fcinfo, int i, const char *name);
+static void check_positive(int64 value, const char *name);
 static Request take_request(FunctionCallInfo fcinfo, int policy,
 							int performed_by);
 static char *get_text_argument(FunctionCallInfo fcinfo, int i);
@@ -146,6 +165,46 @@ _PG_init(void)
 							   PGC_USERSET,
 							   0,
 							   NULL, NULL, NULL);
+	DefineCustomIntVariable("scheduled_deletion.batch_duration",
+							"Sets how long a batch of run_scheduled_deletions() is to take.",
+							"Its number of accounts is chosen by that.",
+							&sd_batch_duration,
+							500,
+							1,
+							INT_MAX,
+							PGC_USERSET,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("scheduled_deletion.lock_timeout",
+							"Sets how long a run waits for a lock at most.",
+							"Accounts whose rows are locked for longer are put off. 0 is as long as lock_timeout says.",
+							&sd_lock_timeout,
+							1000,
+							0,
+							INT_MAX,
+							PGC_USERSET,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("scheduled_deletion.progress_interval",
+							"Sets how often run_scheduled_deletions() tells its caller how far it is, by a NOTICE.",
+							"0 is never.",
+							&sd_progress_interval,
+							10 * 1000,
+							0,
+							INT_MAX,
+							PGC_USERSET,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("scheduled_deletion.retention",
+							"Sets how long deletion_run and deletion_failure remember what is over.",
+							"0 keeps it for ever.",
+							&sd_retention,
+							90 * 24 * 60,
+							0,
+							INT_MAX,
+							PGC_USERSET,
+							GUC_UNIT_MIN,
+							NULL, NULL, NULL);
 	MarkGUCPrefixReserved("scheduled_deletion");
 }
 
@@ -164,25 +223,17 @@ process_scheduled_deletions(PG_FUNCTION_ARGS)
 	Call		call = {0};
 	Jsonb	   *report;
 
-	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_accounts must be greater than zero"),
-				 errhint("Leave it out, or give null, for no limit.")));
-	if (PG_ARGISNULL(2))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("dry_run must not be null")));
-	if (PG_ARGISNULL(3))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("release_brake must not be null")));
+	if (!PG_ARGISNULL(1))
+		check_positive(PG_GETARG_INT32(1), "max_accounts");
+	check_not_null(fcinfo, 2, "dry_run");
+	check_not_null(fcinfo, 3, "release_brake");
 
 	call.schema = get_func_namespace(fcinfo->flinfo->fn_oid);
 	call.policy_name = get_text_argument(fcinfo, 0);
 	call.max_accounts = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
 	call.dry_run = PG_GETARG_BOOL(2);
 	call.release_brake = PG_GETARG_BOOL(3);
+	call.batch_size = sd_batch_size;
 
 	SPI_connect();
 	sd_call(&call);
@@ -191,6 +242,79 @@ process_scheduled_deletions(PG_FUNCTION_ARGS)
 	SPI_finish();
 
 	PG_RETURN_JSONB_P(report);
+}
+
+/*
+ * run_scheduled_deletions(policy text, batch_size integer, max_accounts bigint,
+ *						   max_runtime interval, pause interval,
+ *						   raise_on_failure boolean, release_brake boolean,
+ *						   max_lag interval, max_lag_bytes bigint,
+ *						   INOUT report jsonb)
+ *
+ * The same, in a transaction for each batch.
+ */
+Datum
+run_scheduled_deletions(PG_FUNCTION_ARGS)
+{
+	MemoryContext caller_context = CurrentMemoryContext;
+	Call		call = {.commits = true,.batch_size = sd_batch_size};
+	TupleDesc	tupdesc;
+	Datum		report;
+	bool		is_null = false;
+
+	refuse_atomic_call(fcinfo);
+	if (!PG_ARGISNULL(1))
+	{
+		check_positive(PG_GETARG_INT32(1), "batch_size");
+		call.batch_size = Min(PG_GETARG_INT32(1), SD_MAX_BATCH_SIZE);
+	}
+	if (!PG_ARGISNULL(2))
+	{
+		check_positive(PG_GETARG_INT64(2), "max_accounts");
+		call.max_accounts = PG_GETARG_INT64(2);
+	}
+	check_not_null(fcinfo, 5, "raise_on_failure");
+	check_not_null(fcinfo, 6, "release_brake");
+
+	call.schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	call.policy_name = get_text_argument(fcinfo, 0);
+	call.max_runtime = get_time_argument(fcinfo, 3, "max_runtime");
+	if (!PG_ARGISNULL(3))
+		check_positive(call.max_runtime, "max_runtime");
+	call.pause = get_time_argument(fcinfo, 4, "pause");
+	call.release_brake = PG_GETARG_BOOL(6);
+	call.max_lag.time = get_time_argument(fcinfo, 7, "max_lag");
+	if (!PG_ARGISNULL(8))
+	{
+		check_positive(PG_GETARG_INT64(8), "max_lag_bytes");
+		call.max_lag.bytes = PG_GETARG_INT64(8);
+	}
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	sd_call(&call);
+	if (PG_GETARG_BOOL(5))
+		sd_raise_failures(&call);
+	MemoryContextSwitchTo(caller_context);
+	report = JsonbPGetDatum(sd_report(&call));
+	SPI_finish();
+
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(tupdesc, &report, &is_null)));
+}
+
+/* Refuse a CALL that must not commit, before anything is done */
+static void
+refuse_atomic_call(FunctionCallInfo fcinfo)
+{
+	if (IsA(fcinfo->context, CallContext) &&
+		!((CallContext *) fcinfo->context)->atomic && !IsSubTransaction())
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+			 errmsg("run_scheduled_deletions() cannot run inside a transaction block"),
+			 errdetail("It commits after each batch."),
+			 errhint("Send CALL as a statement of its own: not after BEGIN, not in one string with other statements, not from a function, and without a SET clause of the procedure. To do all in one transaction, use process_scheduled_deletions().")));
 }
 
 /*
@@ -367,10 +491,7 @@ schedule_account_deletion(PG_FUNCTION_ARGS)
 	Request		request = take_request(fcinfo, 2, 3);
 	TimestampTz result;
 
-	if (PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("grace must not be null")));
+	check_not_null(fcinfo, 1, "grace");
 	sd_check_not_negative(PG_GETARG_DATUM(1), "grace");
 
 	SPI_connect();
@@ -428,10 +549,7 @@ hold_account(PG_FUNCTION_ARGS)
 	Request		request = take_request(fcinfo, 3, 4);
 	TimestampTz until = PG_ARGISNULL(2) ? 0 : PG_GETARG_TIMESTAMPTZ(2);
 
-	if (PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("reason must not be null")));
+	check_not_null(fcinfo, 1, "reason");
 
 	SPI_connect();
 	sd_hold(get_func_namespace(fcinfo->flinfo->fn_oid), &request,
@@ -470,10 +588,7 @@ guard_held_accounts(PG_FUNCTION_ARGS)
 {
 	bool		result;
 
-	if (PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("enabled must not be null")));
+	check_not_null(fcinfo, 1, "enabled");
 	SPI_connect();
 	result = sd_set_guard(get_func_namespace(fcinfo->flinfo->fn_oid),
 						  get_text_argument(fcinfo, 0), PG_GETARG_BOOL(1));
@@ -487,14 +602,49 @@ take_request(FunctionCallInfo fcinfo, int policy, int performed_by)
 {
 	Request		request;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("account must not be null")));
+	check_not_null(fcinfo, 0, "account");
 	request.account = get_text_argument(fcinfo, 0);
 	request.policy = get_text_argument(fcinfo, policy);
 	request.performed_by = get_text_argument(fcinfo, performed_by);
 	return request;
+}
+
+static void
+check_not_null(FunctionCallInfo fcinfo, int i, const char *name)
+{
+	if (PG_ARGISNULL(i))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
+}
+
+static void
+check_positive(int64 value, const char *name)
+{
+	if (value < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be greater than zero", name),
+				 errhint("Leave it out, or give null, for the default.")));
+}
+
+/*
+ * An argument of type interval in microseconds, 0 if it is null: of 24 hours a day
+ * and 30 days a month, and no longer than a thousand years.
+ */
+static int64
+get_time_argument(FunctionCallInfo fcinfo, int i, const char *name)
+{
+	Interval   *interval;
+	double		time;
+
+	if (PG_ARGISNULL(i))
+		return 0;
+	sd_check_not_negative(PG_GETARG_DATUM(i), name);
+	interval = PG_GETARG_INTERVAL_P(i);
+	time = interval->time + USECS_PER_DAY *
+		(interval->day + (double) DAYS_PER_MONTH * interval->month);
+	return (int64) Min(time, 1000.0 * 365 * USECS_PER_DAY);
 }
 
 /* An argument of type text, or NULL */

@@ -39,6 +39,9 @@
 /* accounts of the first batch, while nothing is known of tonight's failures */
 #define SD_FIRST_BATCH_SIZE	512
 
+/* the same if that is committed, while nothing is known of how long it takes */
+#define SD_FIRST_COMMITTED_BATCH_SIZE	100
+
 /* entries of the report's "errors"; the rest is told by "errors_truncated" */
 #define SD_MAX_ERRORS		1000
 
@@ -61,6 +64,10 @@
 /* Settings */
 extern int	sd_batch_size;
 extern char *sd_enabled;
+extern int	sd_batch_duration;
+extern int	sd_lock_timeout;
+extern int	sd_progress_interval;
+extern int	sd_retention;
 
 /* What happens to the rows of a step */
 typedef enum StepAction
@@ -412,7 +419,7 @@ extern void sd_write_audit_row(DeletionPlan *plan, Datum *key,
 extern Datum sd_performed_by(DeletionPlan *plan, char *performed_by);
 
 /* preflight.c */
-extern void sd_check_session(void);
+extern void sd_check_session(const char *command);
 extern void sd_check_tables(DeletionPlan *plan);
 extern List *sd_missing_privileges(DeletionPlan *plan, Oid role);
 extern void sd_add_missing(List **missing, Oid role, const char *privileges,
@@ -482,7 +489,7 @@ extern void sd_write_leftovers(DeletionPlan *plan, PlanLink *link, int limit,
 /* policy.c */
 extern List *sd_load_policies(Oid schema, const char *name, bool all,
 							  bool may_register);
-extern bool sd_is_enabled(DeletionPolicy *policy);
+extern bool sd_is_enabled(Oid schema, const char *policy);
 extern void sd_set_column(PolicyRow *row, int column, Datum value);
 extern void sd_set_table(PolicyRow *row, int column, Oid table);
 extern bool sd_insert_policy(Oid schema, PolicyRow *row);

@@ -24,6 +24,7 @@
 #include <math.h>
 
 #include "miscadmin.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "run.h"
@@ -318,8 +319,10 @@ charge(Run *run, Account *account, Failure *failure)
 	if (run->last_failure == NULL ||
 		!sd_same_failure(run->last_failure, failure))
 	{
-		MemoryContext caller_context = MemoryContextSwitchTo(run->run_context);
+		MemoryContext caller_context;
 
+		MemoryContextReset(run->failure_context);
+		caller_context = MemoryContextSwitchTo(run->failure_context);
 		run->last_failure = sd_copy_failure(failure);
 		run->equal_failures = 0;
 		MemoryContextSwitchTo(caller_context);

@@ -46,10 +46,6 @@ sd_refresh_holds(Run *run)
 		tables = list_append_unique_oid(tables,
 										((PlanLink *) lfirst(lc))->step->table);
 	state = sd_state_of_holds(plan->policy->schema, tables);
-	if (run->holds_context == NULL)
-		run->holds_context = AllocSetContextCreate(run->run_context,
-												   "scheduled_deletion holds",
-												   ALLOCSET_DEFAULT_SIZES);
 	if (run->state_of_holds != NULL && strcmp(state, run->state_of_holds) == 0)
 		return;
 

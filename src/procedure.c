@@ -1,0 +1,320 @@
+/*-------------------------------------------------------------------------
+ *
+ * procedure.c
+ *	  run_scheduled_deletions(): each batch has a transaction of its own.
+ *
+ * What a transaction does is in a subtransaction, so that whatever error ends it, a
+ * cancel included, can be written into the ledger and committed.  Then the run is as
+ * it was before that transaction, and tries it again, goes on with the next policy, or
+ * throws the error, as whom it concerns says.
+ *
+ * Between two transactions nothing is locked but the number of the run, by which
+ * others see that it is at work.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/procedure.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "run.h"
+
+/* so often a transaction that met a lock timeout or a deadlock is tried in a row */
+#define MAX_TRIES		10
+
+/* the pause before the second try, in microseconds; it doubles each time */
+#define FIRST_PAUSE		(100 * 1000)
+
+/* how long to wait for replication before it is looked at again */
+#define LAG_PAUSE		(500 * 1000)
+
+/* What a transaction is about */
+typedef struct Turn
+{
+	Call	   *call;
+	Run		   *run;
+	int64		pause;			/* before it */
+	TimestampTz began_at;		/* after that */
+	bool		is_first;		/* it only looks whether the run can start */
+	MemoryContext context;
+} Turn;
+
+static void run_policies(Call *call);
+static ErrorData *run_policy(Call *call, Run *run);
+static void go_on(Turn *turn, Run *before);
+static ErrorData *in_transaction(Turn *turn);
+static bool transaction_body(void *arg);
+static void do_batch(Turn *turn);
+static ErrorData *commit(void);
+static void end_failed_run(Call *call, Run *run, ErrorData *error);
+pg_noreturn static void throw_end(Call *call, Run *run);
+
+/* The call of the procedure, as sd_call() has it */
+void
+sd_call_procedure(Call *call)
+{
+	sd_check_lag_limit(&call->max_lag);
+	sd_begin_call(call);
+	sd_lock_run(call);
+	PG_TRY();
+	{
+		run_policies(call);
+	}
+	PG_FINALLY();
+	{
+		sd_unlock_run(call);
+	}
+	PG_END_TRY();
+	call->completed_at = GetCurrentTimestamp();
+}
+
+/* Run each policy, though others could not; the only one, or none at all, must be able */
+static void
+run_policies(Call *call)
+{
+	List	   *policies = sd_load_policies(call->schema, call->policy_name, false, true);
+	int			nfailed = 0;
+	ListCell   *lc;
+
+	sd_tell_interrupted(call->schema);
+	SPI_commit();
+
+	foreach(lc, policies)
+	{
+		Run		   *run = sd_add_run(call, ((DeletionPolicy *) lfirst(lc))->name);
+		ErrorData  *error = run_policy(call, run);
+
+		if (error == NULL)
+			continue;
+		nfailed++;
+		if (run->fatal_failure->kind == SD_RUN_FAILURE ||
+			list_length(policies) == 1)
+			throw_end(call, run);
+		sd_tell_fatal_failure(run);
+	}
+	if (nfailed == list_length(policies))
+		throw_end(call, linitial(call->runs));
+
+	sd_prune_ledger(call->schema);
+	SPI_commit();
+}
+
+/* Run a policy; returns the error if it could not be run, or not to its end */
+static ErrorData *
+run_policy(Call *call, Run *run)
+{
+	Turn		turn = {.call = call,.run = run,.is_first = true};
+	int			ntries = 0;
+
+	sd_begin_run(run);
+	turn.context = AllocSetContextCreate(CurrentMemoryContext,
+										 "scheduled_deletion transaction",
+										 ALLOCSET_DEFAULT_SIZES);
+	while (run->stop_reason == NULL)
+	{
+		Run			before = *run;
+		ErrorData  *error = in_transaction(&turn);
+
+		if (error == NULL)
+		{
+			go_on(&turn, &before);
+			ntries = 0;
+			continue;
+		}
+
+		/* the failure that it knew last may be gone */
+		*run = before;
+		run->last_failure = NULL;
+		run->equal_failures = 0;
+		run->fatal_failure = sd_fatal_failure(error);
+		if (run->fatal_failure->kind != SD_MOMENT_FAILURE || ++ntries == MAX_TRIES)
+		{
+			end_failed_run(call, run, error);
+			return error;
+		}
+		run->waiting_for = run->fatal_failure->message;
+		sd_write_run(call, run);
+		SPI_commit();
+		sd_tell_progress(run);
+		turn.pause = FIRST_PAUSE << ntries;
+	}
+	return NULL;
+}
+
+/* What was done is committed: tell it, free what was before, and find the pace */
+static void
+go_on(Turn *turn, Run *before)
+{
+	Run		   *run = turn->run;
+	int64		ndone = sd_accounts_done(run) - sd_accounts_done(before);
+
+	if (ndone > 0)
+		sd_adapt_pace(run, ndone, GetCurrentTimestamp() - turn->began_at,
+					  run->moment_failures == before->moment_failures);
+	sd_tell_progress(run);
+	if (before->cursor.context != run->cursor.context)
+		MemoryContextDelete(before->cursor.context);
+	if (before->results.tables != run->results.tables)
+		list_free_deep(before->results.tables);
+
+	turn->is_first = false;
+	turn->pause = run->waiting_for != NULL ? LAG_PAUSE : turn->call->pause;
+}
+
+/*
+ * Do what is next, and commit it; returns the error if nothing was done, which lives
+ * as long as the turn's context.
+ */
+static ErrorData *
+in_transaction(Turn *turn)
+{
+	MemoryContext caller_context;
+	ErrorData  *error;
+	bool		done;
+
+	MemoryContextReset(turn->context);
+	caller_context = MemoryContextSwitchTo(turn->context);
+	error = sd_in_subtransaction(transaction_body, turn, true, &done);
+	if (error == NULL)
+		error = commit();
+	MemoryContextSwitchTo(caller_context);
+	return error;
+}
+
+/* What is next, but for the commit; always true */
+static bool
+transaction_body(void *arg)
+{
+	Turn	   *turn = arg;
+	Run		   *run = turn->run;
+	const char *lagging;
+
+	sd_pause(turn->pause);
+	turn->began_at = GetCurrentTimestamp();
+	if (sd_lock_timeout > 0)
+		sd_set_lock_timeout(sd_lock_timeout);
+
+	run->fatal_failure = NULL;
+	lagging = turn->is_first ? NULL : sd_lagging(&turn->call->max_lag);
+	run->waiting_for = lagging != NULL ?
+		MemoryContextStrdup(run->run_context, lagging) : NULL;
+	if (!sd_may_go_on(run))
+		run->completed_at = GetCurrentTimestamp();
+	else if (run->waiting_for == NULL)
+		do_batch(turn);
+	sd_write_run(turn->call, run);
+	return true;
+}
+
+/* A batch or, in the first transaction, what comes before */
+static void
+do_batch(Turn *turn)
+{
+	Run		   *run = turn->run;
+	List	   *policies;
+
+	SPI_connect();
+	policies = sd_load_policies(turn->call->schema, run->policy_name, true, false);
+	sd_begin_transaction(run, linitial(policies));
+	if (turn->is_first)
+	{
+		run->due = sd_count_due(run, PG_INT64_MAX);
+		if (!run->release_brake)
+			sd_brake(run);
+	}
+	else
+		sd_next_batch(run);
+	sd_end_transaction(run);
+	SPI_finish();
+	if (run->stop_reason != NULL)
+		run->completed_at = GetCurrentTimestamp();
+}
+
+/*
+ * Commit, and begin the next transaction, also if that fails; returns the error,
+ * copied into the current memory context.
+ */
+static ErrorData *
+commit(void)
+{
+	MemoryContext caller_context = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		SPI_commit();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller_context);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return error;
+}
+
+/* Write into the ledger that a run came to its end before its time */
+static void
+end_failed_run(Call *call, Run *run, ErrorData *error)
+{
+	run->stop_reason = error->sqlerrcode == ERRCODE_QUERY_CANCELED ?
+		"cancelled" : "failed";
+	run->completed_at = GetCurrentTimestamp();
+	sd_write_run(call, run);
+	SPI_commit();
+}
+
+/* Throw the error for which a run came to its end */
+static void
+throw_end(Call *call, Run *run)
+{
+	Failure    *failure = run->fatal_failure;
+
+	ereport(ERROR,
+			(errcode(failure->sqlstate),
+			 errmsg("%s", failure->message),
+			 errdetail("Deleted and committed before: " INT64_FORMAT " accounts.",
+					   run->results.deleted),
+			 failure->hint != NULL ? errhint("%s", failure->hint) : 0));
+}
+
+/*
+ * Throw an error if any account, or policy, failed in a call that has come to its
+ * end: it is what every scheduler notices.
+ */
+void
+sd_raise_failures(Call *call)
+{
+	int64		nfailed = 0;
+	int64		ndeleted = 0;
+	int			npolicies = 0;
+	ListCell   *lc;
+
+	foreach(lc, call->runs)
+	{
+		Run		   *run = lfirst(lc);
+
+		nfailed += run->results.failed;
+		ndeleted += run->results.deleted;
+		npolicies += run->fatal_failure != NULL;
+	}
+	if (nfailed == 0 && npolicies == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+			 npolicies == 0 ?
+			 errmsg(INT64_FORMAT " of " INT64_FORMAT " accounts could not be deleted",
+					nfailed, nfailed + ndeleted) :
+			 errmsg("%d of %d deletion policies could not be run to the end, and " INT64_FORMAT " of " INT64_FORMAT " accounts could not be deleted",
+					npolicies, list_length(call->runs), nfailed, nfailed + ndeleted),
+			 errdetail("The others are deleted, and that is committed."),
+			 errhint("SELECT * FROM %s WHERE run_id = " INT64_FORMAT "; tells the run, and table deletion_failure each account.",
+					 sd_own_table(call->schema, "deletion_run"), call->run_id)));
+}

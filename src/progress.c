@@ -1,0 +1,62 @@
+/*-------------------------------------------------------------------------
+ *
+ * progress.c
+ *	  Tell how far a run is that commits: the person who called it by a NOTICE now and
+ *	  then, others by the query that pg_stat_activity shows.
+ *
+ * View deletion_progress tells more, from what is in the ledger.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/progress.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "pgstat.h"
+#include "tcop/tcopprot.h"
+#include "utils/backend_status.h"
+#include "utils/timestamp.h"
+
+#include "run.h"
+
+static const char *time_left(Run *run, TimestampTz now);
+
+/* Tell how far a run is, as of what is committed */
+void
+sd_tell_progress(Run *run)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	char	   *message = psprintf("deletion policy \"%s\": " INT64_FORMAT " of " INT64_FORMAT " accounts, " INT64_FORMAT " rows deleted%s",
+								   run->policy_name, sd_accounts_done(run), run->due,
+								   sd_count_records(run),
+								   run->waiting_for != NULL ?
+								   psprintf("; waiting for %s", run->waiting_for) :
+								   time_left(run, now));
+
+	if (debug_query_string != NULL)
+		pgstat_report_activity(STATE_RUNNING,
+							   psprintf("%s -- %s", debug_query_string, message));
+
+	if (sd_progress_interval > 0 &&
+		now - run->told_at >= sd_progress_interval * (int64) 1000)
+	{
+		run->told_at = now;
+		ereport(NOTICE, (errmsg_internal("%s", message)));
+	}
+}
+
+/* How long it will still take, if that can be told */
+static const char *
+time_left(Run *run, TimestampTz now)
+{
+	int64		ndone = sd_accounts_done(run);
+
+	if (ndone == 0 || ndone > run->due)
+		return "";
+	return psprintf("; about %.0f s left",
+					(double) (now - run->started_at) / USECS_PER_SEC *
+					(run->due - ndone) / ndone);
+}
