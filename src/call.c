@@ -84,8 +84,8 @@ call_body(void *arg)
 	List	   *policies;
 	ListCell   *lc;
 
-	sd_begin_call(call);
 	policies = sd_load_policies(call->schema, call->policy_name, false, true);
+	sd_begin_call(call);
 	if (!call->dry_run)
 		sd_tell_interrupted(call->schema);
 

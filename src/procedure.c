@@ -45,7 +45,7 @@ typedef struct Turn
 	MemoryContext context;
 } Turn;
 
-static void run_policies(Call *call);
+static void run_policies(Call *call, List *policies);
 static ErrorData *run_policy(Call *call, Run *run);
 static void go_on(Turn *turn, Run *before);
 static ErrorData *in_transaction(Turn *turn);
@@ -59,12 +59,15 @@ pg_noreturn static void throw_end(Call *call, Run *run);
 void
 sd_call_procedure(Call *call)
 {
+	List	   *policies;
+
 	sd_check_lag_limit(&call->max_lag);
+	policies = sd_load_policies(call->schema, call->policy_name, false, true);
 	sd_begin_call(call);
 	sd_lock_run(call);
 	PG_TRY();
 	{
-		run_policies(call);
+		run_policies(call, policies);
 	}
 	PG_FINALLY();
 	{
@@ -76,9 +79,8 @@ sd_call_procedure(Call *call)
 
 /* Run each policy, though others could not; the only one, or none at all, must be able */
 static void
-run_policies(Call *call)
+run_policies(Call *call, List *policies)
 {
-	List	   *policies = sd_load_policies(call->schema, call->policy_name, false, true);
 	int			nfailed = 0;
 	ListCell   *lc;
 
