@@ -67,6 +67,7 @@ OBJS = \
 	src/spi_util.o \
 	src/statement.o \
 	src/statement_account.o \
+	src/status.o \
 	src/step.o \
 	src/turn.o
 PGFILEDESC = "scheduled_deletion - delete accounts and their rows on schedule"
@@ -76,7 +77,7 @@ SHLIB_LINK = -lm
 DATA = $(wildcard src/$(EXTENSION)--*.sql)
 
 REGRESS = install policies plan living_accounts steps check_keys check_tables check_role due grace_period audit_table \
-	built_in_policy process batches dry_run commits failures failing failure_search systemic_failures starvation holds brake key_types refusals privileges rights names quoting
+	built_in_policy process batches dry_run commits ledger status failures failing failure_search systemic_failures starvation holds brake key_types refusals privileges rights names quoting
 ISOLATION = two_runs cancelled new_rows locked_accounts deadlocks moved_rows partitions changed_schema deleted_rows failing_runs disabled holds committed_batches check_locked
 ISOLATION_OPTS = --inputdir=test/isolation --load-extension=$(EXTENSION)
 TAP_TESTS = 1

@@ -26,7 +26,6 @@
 
 static bool are_few(Run *run, int64 few);
 static int64 count_accounts(Run *run, double limit);
-static int64 count_held_due(Run *run);
 
 /*
  * Throw an error if more accounts are due than the policy's brake lets pass.  Those on
@@ -46,7 +45,7 @@ sd_brake(Run *run)
 		few = Min(few, policy->brake_accounts);
 	if (few == PG_INT64_MAX || are_few(run, few))
 		return;
-	ndue = (run->due != SD_UNKNOWN ? run->due : sd_count_due(run, PG_INT64_MAX)) - count_held_due(run) -
+	ndue = (run->due != SD_UNKNOWN ? run->due : sd_count_due(run, PG_INT64_MAX)) - sd_count_held_due(run) -
 		sd_count_failing_due(run);
 	is_number = policy->brake_accounts > 0 && ndue > policy->brake_accounts;
 	if (!is_number &&
@@ -106,8 +105,8 @@ sd_count_due(Run *run, int64 limit)
 }
 
 /* How many accounts on hold are due */
-static int64
-count_held_due(Run *run)
+int64
+sd_count_held_due(Run *run)
 {
 	RowSet	   *held = sd_held_accounts(run);
 	int			n = held != NULL ? sd_count_rows(held) : 0;

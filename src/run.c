@@ -294,6 +294,14 @@ pick_accounts(Run *run, int64 limit, int *naccounts)
 	return sd_pick_accounts(run, &run->plan->pick, values, nulls, naccounts);
 }
 
+/* The accounts that are due first, no more than so many */
+Account *
+sd_pick_first_accounts(Run *run, int64 limit, int *naccounts)
+{
+	run->cursor.valid = false;
+	return pick_accounts(run, limit, naccounts);
+}
+
 /* Begin from the start if the accounts are others now, or their values of other types */
 static void
 check_cursor(Run *run)

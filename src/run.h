@@ -306,6 +306,9 @@ extern void sd_write_run(Call *call, Run *run);
 extern void sd_tell_interrupted(Oid schema);
 extern void sd_prune_ledger(Oid schema);
 
+/* status.c */
+extern void sd_put_status(DeletionPolicy *policy, ReturnSetInfo *result);
+
 /* run.c */
 extern void sd_run(Run *run, DeletionPolicy *policy);
 extern void sd_begin_run(Run *run);
@@ -313,6 +316,7 @@ extern void sd_begin_transaction(Run *run, DeletionPolicy *policy);
 extern bool sd_may_go_on(Run *run);
 extern void sd_next_batch(Run *run);
 extern void sd_end_transaction(Run *run);
+extern Account *sd_pick_first_accounts(Run *run, int64 limit, int *naccounts);
 
 /* progress.c */
 extern void sd_tell_progress(Run *run);
@@ -339,6 +343,7 @@ extern void sd_pause(int64 time);
 /* brake.c */
 extern void sd_brake(Run *run);
 extern int64 sd_count_due(Run *run, int64 limit);
+extern int64 sd_count_held_due(Run *run);
 
 /* refusal.c */
 extern void sd_record_held(Run *run, Account *account);

@@ -250,6 +250,7 @@ CREATE TABLE @extschema@.deletion_run (
 );
 
 CREATE INDEX deletion_run_completed_at ON @extschema@.deletion_run (completed_at);
+CREATE INDEX deletion_run_policy ON @extschema@.deletion_run (policy, started_at);
 
 COMMENT ON TABLE @extschema@.deletion_run IS
 'the ledger: one row for each policy of a run that was not dry; of a run in one transaction, if that was committed; nothing in it is of the person but the keys of accounts that failed';
@@ -698,6 +699,96 @@ AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.refuse_held_account() IS
 'trigger function of guard_held_accounts(): raises an error (23001) if a row that was deleted, or has another key now, is an account on hold; or if a table with such accounts is to be truncated';
+
+--
+-- deletion_status
+--
+CREATE FUNCTION @extschema@.deletion_policy_status(
+    policy text,
+    OUT users_due bigint,
+    OUT oldest_due timestamptz,
+    OUT users_held bigint,
+    OUT blocked_by text,
+    OUT scheduled boolean
+)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT ROWS 1
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION @extschema@.deletion_policy_status(text) IS
+'what view deletion_status shows of a policy that is not in tables of the extension; its columns are explained there
+changes nothing, and keeps no lock
+raises an error if the caller may not read the account table, or there is no such policy';
+
+CREATE VIEW @extschema@.deletion_status AS
+SELECT p.policy, p.enabled, s.users_due, s.oldest_due,
+    pg_catalog.date_trunc('second', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.oldest_due) AS oldest_due_age,
+    CASE WHEN s.users_due IS NOT NULL THEN
+        coalesce(s.oldest_due OPERATOR(pg_catalog.+) p.overdue_after OPERATOR(pg_catalog.<) pg_catalog.clock_timestamp(), false)
+    END AS overdue,
+    s.users_held, f.users_failing, f.failing_since,
+    coalesce(CASE WHEN NOT p.enabled THEN 'policy is disabled' END, s.blocked_by, f.most) AS blocked_by,
+    run.last_run, run.last_success, g.running, run.next_run, s.scheduled
+FROM @extschema@.deletion_policy p
+CROSS JOIN LATERAL @extschema@.deletion_policy_status(p.policy) s
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) AS users_failing, pg_catalog.min(first_attempt_at) AS failing_since,
+        pg_catalog.mode() WITHIN GROUP (ORDER BY message) AS most
+    FROM @extschema@.deletion_failure
+    WHERE policy OPERATOR(pg_catalog.=) p.policy
+) f
+CROSS JOIN LATERAL (
+    SELECT coalesce(pg_catalog.bool_or(running), false) AS running
+    FROM @extschema@.deletion_progress
+    WHERE policy OPERATOR(pg_catalog.=) p.policy
+) g
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.max(started_at) AS last_run,
+        (SELECT pg_catalog.max(completed_at) FROM @extschema@.deletion_run
+            WHERE policy OPERATOR(pg_catalog.=) p.policy AND stop_reason OPERATOR(pg_catalog.=) 'drained') AS last_success,
+        pg_catalog.max(started_at) OPERATOR(pg_catalog.+) (pg_catalog.percentile_disc(0.5) WITHIN GROUP (ORDER BY gap)) AS next_run
+    FROM (
+        SELECT started_at, started_at OPERATOR(pg_catalog.-) pg_catalog.lag(started_at) OVER (ORDER BY started_at) AS gap
+        FROM (
+            SELECT started_at FROM @extschema@.deletion_run
+            WHERE policy OPERATOR(pg_catalog.=) p.policy
+            ORDER BY started_at DESC LIMIT 8
+        ) last_runs
+    ) gaps
+) run;
+
+COMMENT ON VIEW @extschema@.deletion_status IS
+'is all well? one row for each policy; whoever reads it needs EXECUTE on deletion_policy_status(), and SELECT on the account tables';
+COMMENT ON COLUMN @extschema@.deletion_status.policy IS
+'name of the policy';
+COMMENT ON COLUMN @extschema@.deletion_status.enabled IS
+'whether runs follow it';
+COMMENT ON COLUMN @extschema@.deletion_status.users_due IS
+'accounts that are due now, on hold or not; null if they cannot be told: see blocked_by';
+COMMENT ON COLUMN @extschema@.deletion_status.oldest_due IS
+'since when the first of them is due that is not on hold';
+COMMENT ON COLUMN @extschema@.deletion_status.oldest_due_age IS
+'how long that is';
+COMMENT ON COLUMN @extschema@.deletion_status.overdue IS
+'whether that is longer than the policy''s overdue_after; null if it cannot be told: see blocked_by';
+COMMENT ON COLUMN @extschema@.deletion_status.users_held IS
+'accounts that are due, and on hold';
+COMMENT ON COLUMN @extschema@.deletion_status.users_failing IS
+'accounts that failed when they were last tried';
+COMMENT ON COLUMN @extschema@.deletion_status.failing_since IS
+'since when the first of them does';
+COMMENT ON COLUMN @extschema@.deletion_status.blocked_by IS
+'what would stop the next run, or else what most of the failing accounts fail for; null: nothing';
+COMMENT ON COLUMN @extschema@.deletion_status.last_run IS
+'when the last run began, as far as the ledger goes back';
+COMMENT ON COLUMN @extschema@.deletion_status.last_success IS
+'when the last run ended that left nothing due but what failed, or is on hold';
+COMMENT ON COLUMN @extschema@.deletion_status.running IS
+'whether run_scheduled_deletions() is at work on it now';
+COMMENT ON COLUMN @extschema@.deletion_status.next_run IS
+'when the next run is to be expected: after the median time between the last eight';
+COMMENT ON COLUMN @extschema@.deletion_status.scheduled IS
+'whether an active job of pg_cron runs it; null: pg_cron is not in this database, or its jobs are hidden from the caller';
 
 -- They delete people, or decide who is deleted: who may call them is the
 -- administrator's to decide, and what ALTER DEFAULT PRIVILEGES has decided for

@@ -23,6 +23,7 @@
  *	finding.c		what is said alike
  *	describe.c	what deletion_plan() shows
  *	estimate.c	how many rows that are, by the planner's statistics
+ *	status.c	how a policy stands
  *	call.c		one call: the policies that it names, each in its turn
  *	procedure.c	the same, with a transaction for each batch
  *	turn.c			what a policy's run has of the call
@@ -108,6 +109,7 @@ PG_FUNCTION_INFO_V1(add_deletion_step);
 PG_FUNCTION_INFO_V1(remove_deletion_step);
 PG_FUNCTION_INFO_V1(deletion_plan);
 PG_FUNCTION_INFO_V1(check_deletion_policy);
+PG_FUNCTION_INFO_V1(deletion_policy_status);
 PG_FUNCTION_INFO_V1(schedule_account_deletion);
 PG_FUNCTION_INFO_V1(cancel_account_deletion);
 PG_FUNCTION_INFO_V1(retry_account);
@@ -475,6 +477,25 @@ check_deletion_policy(PG_FUNCTION_ARGS)
 		earlier = list_concat(earlier, findings);
 	}
 	sd_put_findings(sd_check_exposure(schema), NIL, result);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/*
+ * deletion_policy_status(policy text) RETURNS TABLE (...)
+ *
+ * How a policy stands now.
+ */
+Datum
+deletion_policy_status(PG_FUNCTION_ARGS)
+{
+	List	   *policies;
+
+	InitMaterializedSRF(fcinfo, 0);
+	SPI_connect();
+	policies = sd_load_policies(get_func_namespace(fcinfo->flinfo->fn_oid),
+								get_text_argument(fcinfo, 0), true, false);
+	sd_put_status(linitial(policies), (ReturnSetInfo *) fcinfo->resultinfo);
 	SPI_finish();
 	return (Datum) 0;
 }
