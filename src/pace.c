@@ -119,6 +119,8 @@ sd_adapt_pace(Run *run, int naccounts, int64 time, bool calm)
 	if (wanted > pace->size)
 		wanted = Min(wanted, SD_CALM_GROWTH * Max(n, 1));
 	pace->size = Max((int) Min(wanted, run->batch_size), 1);
+	elog(DEBUG1, "scheduled_deletion: %d accounts took %.1f ms, of which %.1f whatever their number; next %d",
+		 naccounts, time / 1000.0, pace->fixed / 1000.0, pace->size);
 }
 
 /* Do nothing for so many microseconds; a cancel is obeyed */

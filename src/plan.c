@@ -23,6 +23,7 @@
 
 #include "scheduled_deletion.h"
 
+static bool takes_keys(PlanStatement *statement);
 static void resolve_account_table(DeletionPlan *plan, Relation rel);
 static void check_done_column(DeletionPlan *plan, Relation rel);
 
@@ -63,14 +64,39 @@ sd_begin_plan(DeletionPolicy *policy, LOCKMODE lockmode)
 	return plan;
 }
 
-/* Parse the statements, for which the caller must have the privileges */
+/*
+ * Parse the statements, for which the caller must have the privileges.
+ *
+ * Where each batch is to be small, each is to use indexes: of a few keys in a hundred,
+ * the planner would rather read the whole table, for each batch anew.
+ */
 void
-sd_prepare_plan(DeletionPlan *plan)
+sd_prepare_plan(DeletionPlan *plan, bool for_few_keys)
 {
 	ListCell   *lc;
 
 	foreach(lc, plan->statements)
-		sd_prepare(lfirst(lc));
+	{
+		PlanStatement *statement = lfirst(lc);
+
+		statement->for_few_keys = for_few_keys && takes_keys(statement) &&
+			statement != &plan->lock;
+		sd_prepare(statement);
+	}
+}
+
+/* Has a statement an array of keys?  Citus does not lock rows by a generic plan. */
+static bool
+takes_keys(PlanStatement *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->params)
+	{
+		if (((StatementParam *) lfirst(lc))->source == SD_PARAM_KEYS)
+			return true;
+	}
+	return false;
 }
 
 /* The account table: its key, and its columns that the policy names */

@@ -103,7 +103,7 @@ sd_begin_transaction(Run *run, DeletionPolicy *policy)
 	run->rows = palloc0(sizeof(int64) * list_length(run->plan->steps));
 	run->cutoff = sd_cutoff(run->plan, run->started_at);
 	sd_check_tables(run->plan);
-	sd_prepare_plan(run->plan);
+	sd_prepare_plan(run->plan, run->commits);
 	sd_prepare_batches(run);
 	refuse_pending_violation(run);
 	check_cursor(run);

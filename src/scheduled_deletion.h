@@ -40,7 +40,7 @@
 #define SD_FIRST_BATCH_SIZE	512
 
 /* the same if that is committed, while nothing is known of how long it takes */
-#define SD_FIRST_COMMITTED_BATCH_SIZE	100
+#define SD_FIRST_COMMITTED_BATCH_SIZE	10
 
 /* entries of the report's "errors"; the rest is told by "errors_truncated" */
 #define SD_MAX_ERRORS		1000
@@ -200,6 +200,7 @@ typedef struct PlanStatement
 {
 	StringInfoData query;
 	List	   *params;			/* StatementParam *, $1 first */
+	bool		for_few_keys;	/* planned once, as for a handful */
 	SPIPlanPtr	plan;			/* NULL before sd_prepare() */
 } PlanStatement;
 
@@ -430,7 +431,7 @@ extern List *sd_hidden_tables(DeletionPlan *plan, Oid role);
 /* plan.c */
 extern DeletionPlan *sd_make_plan(DeletionPolicy *policy, LOCKMODE lockmode);
 extern DeletionPlan *sd_begin_plan(DeletionPolicy *policy, LOCKMODE lockmode);
-extern void sd_prepare_plan(DeletionPlan *plan);
+extern void sd_prepare_plan(DeletionPlan *plan, bool for_few_keys);
 
 /* due.c */
 extern void sd_resolve_due_column(DeletionPlan *plan, Relation account_table);

@@ -103,7 +103,8 @@ sd_set_lock_timeout(int timeout)
  * Parse a generated statement once for the run; the plan lives until SPI_finish.
  *
  * It is planned anew at each execution: the number of keys differs too much
- * between a first batch, a late one and a search for one plan to serve all.
+ * between a first batch, a late one and a search for one plan to serve all.  Or it is
+ * planned once, as for an unknown number of keys, which the planner takes for ten.
  */
 void
 sd_prepare(PlanStatement *statement)
@@ -117,7 +118,8 @@ sd_prepare(PlanStatement *statement)
 	elog(DEBUG1, "scheduled_deletion: %s", statement->query.data);
 
 	statement->plan = SPI_prepare_cursor(statement->query.data, nparams, types,
-										 CURSOR_OPT_CUSTOM_PLAN);
+										 statement->for_few_keys ?
+										 CURSOR_OPT_GENERIC_PLAN : CURSOR_OPT_CUSTOM_PLAN);
 	if (statement->plan == NULL)
 		elog(ERROR, "SPI_prepare_cursor failed: %s: %s",
 			 SPI_result_code_string(SPI_result), statement->query.data);
