@@ -192,7 +192,7 @@ sd_throw_failure(const Failure *failure)
 					 failure->while_auditing ? "insert such a row" :
 					 "delete the rows of one such account") :
 			 failure->sqlstate == ERRCODE_QUERY_CANCELED ?
-			 errhint("If statement_timeout ended it, raise that, or bound the run with max_accounts.") :
+			 errhint("If statement_timeout ended it, raise that, or bound the run with max_accounts, or max_runtime of run_scheduled_deletions().") :
 			 0));
 }
 

@@ -282,8 +282,9 @@ throw_end(Call *call, Run *run)
 	ereport(ERROR,
 			(errcode(failure->sqlstate),
 			 errmsg("%s", failure->message),
-			 errdetail("Deleted and committed before: " INT64_FORMAT " accounts.",
-					   run->results.deleted),
+			 errdetail_plural("%lld account was deleted and committed before.",
+							  "%lld accounts were deleted and committed before.",
+							  run->results.deleted, (long long) run->results.deleted),
 			 failure->hint != NULL ? errhint("%s", failure->hint) : 0));
 }
 

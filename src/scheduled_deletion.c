@@ -309,7 +309,7 @@ run_scheduled_deletions(PG_FUNCTION_ARGS)
 static void
 refuse_atomic_call(FunctionCallInfo fcinfo)
 {
-	if (IsA(fcinfo->context, CallContext) &&
+	if (fcinfo->context != NULL && IsA(fcinfo->context, CallContext) &&
 		!((CallContext *) fcinfo->context)->atomic && !IsSubTransaction())
 		return;
 	ereport(ERROR,
