@@ -81,7 +81,7 @@ sd_write_run(Call *call, Run *run)
 {
 	Oid			argtypes[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, INT4OID,
 		TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID,
-		INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID};
+	INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID};
 	Datum		values[lengthof(argtypes)] = {0};
 	char		nulls[lengthof(argtypes)];
 	bool		is_complete = run->completed_at != 0;
@@ -128,7 +128,10 @@ sd_write_run(Call *call, Run *run)
 	else
 		nulls[20] = 'n';
 
-	/* INSERT INTO deletion_run (...) VALUES (...) ON CONFLICT DO UPDATE SET ... */
+	/*
+	 * INSERT INTO deletion_run (...) VALUES (...) ON CONFLICT DO UPDATE SET
+	 * ...
+	 */
 	(void) sd_execute_as_owner(call->schema,
 							   psprintf("INSERT INTO %s (run_id, policy, form, started_by, arguments, pid,"
 										" started_at, updated_at, completed_at, users_due, users_deleted,"

@@ -166,7 +166,8 @@ typedef struct Run
 	int64		searched;		/* accounts gone through in search of failures */
 	int64		failed_in_search;	/* accounts found to fail by that */
 	Pace		pace;
-	const char *waiting_for;	/* what keeps it from beginning a batch, or NULL */
+	const char *waiting_for;	/* what keeps it from beginning a batch, or
+								 * NULL */
 	TimestampTz told_at;		/* when somebody was last told how far it is */
 	MemoryContext run_context;
 	MemoryContext failure_context;	/* of last_failure */
