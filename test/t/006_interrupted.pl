@@ -1,7 +1,8 @@
 # run_scheduled_deletions() that does not come to its end has done what it has
 # committed, and nothing of the batch that it was at: whatever ends it, from a cancel
 # to a crash.  The ledger tells so before the next run and after it, and the next run
-# does the rest, in either form.  No advisory lock outlives a call.
+# does the rest, in either form and on whatever server is the primary then.  No
+# advisory lock outlives a call.
 #
 # A SQL test can neither crash its server nor lose its session, nor see a run that is
 # at work.
@@ -19,7 +20,7 @@ my $top = "$FindBin::RealBin/../..";
 # A batch has as many accounts as it may, however long it takes, and waits for as long
 # as the test lets it
 my $node = PostgreSQL::Test::Cluster->new('interrupted');
-$node->init;
+$node->init(allows_streaming => 1);
 $node->append_conf(
 	'postgresql.conf', q{
 restart_after_crash = on
@@ -315,5 +316,39 @@ is( $node->safe_psql('failing', $last_outcome),
 is($node->safe_psql('failing', 'TABLE deletion_progress'),
 	'', 'and nobody is at work');
 
-$node->stop;
+# A standby does not know whether a run is at work; but when the primary is lost, and it
+# takes its place
+copy_shop('promoted');
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+($gate, $run) = start_run('promoted', 'SELECT');
+$node->wait_for_catchup($standby);
+my $progress = 'SELECT running, users_done FROM deletion_progress';
+is($standby->safe_psql('promoted', $progress),
+	'|4', 'a standby sees how far it is, not whether it is at work');
+$node->stop('immediate');
+$run->finish;
+$gate->quit;
+$standby->promote;
+is($standby->safe_psql('promoted', $progress),
+	'f|4', 'a standby that is promoted does');
+is($standby->safe_psql('promoted', 'TABLE gone'),
+	'1 2 3 4', 'it has what was committed');
+is($standby->safe_psql('promoted', 'TABLE broken'),
+	'', 'and nothing is half done');
+$standby->safe_psql('promoted', $call);
+is( $standby->safe_psql('promoted', 'TABLE gone'),
+	'1 2 3 4 5 6 7 8 9 10',
+	'its next run does the rest');
+is($standby->safe_psql('promoted', 'TABLE broken'), '', 'and all of it');
+is( $standby->safe_psql(
+		'promoted',
+		'SELECT stop_reason, users_deleted FROM deletion_run ORDER BY run_id'
+	),
+	"interrupted|4\ndrained|6",
+	'and says so of both');
+
+$standby->stop;
 done_testing();
