@@ -150,6 +150,22 @@ SELECT :'report'::jsonb -> 'stop_reason' AS stop_reason, count(*) AS "left" FROM
 DROP TRIGGER take_time ON audit_log;
 TABLE broken_promises;
 
+-- nothing of a batch is kept in memory, whether it pauses or not
+CREATE TABLE memory (batch serial, contexts bigint, bytes numeric);
+CREATE FUNCTION measure() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO memory (contexts, bytes) SELECT count(*), sum(used_bytes) FROM pg_backend_memory_contexts;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER measure AFTER INSERT ON audit_log EXECUTE FUNCTION measure();
+SELECT count(add_account('m' || n, '2020-01-01')) FROM generate_series(1, 60) n;
+CALL run_scheduled_deletions(batch_size => 1, pause => '1 microsecond') \gset
+SELECT count(*) AS batches, max(contexts) FILTER (WHERE batch > 10) - min(contexts) FILTER (WHERE batch > 10) < 10 AS contexts_are_flat,
+    max(bytes) FILTER (WHERE batch > 10) - min(bytes) FILTER (WHERE batch > 10) < 100000 AS bytes_are_flat
+FROM memory;
+DROP TRIGGER measure ON audit_log;
+
 -- of several policies, one that cannot run does not stop the others, which are committed
 CREATE TABLE members (id int PRIMARY KEY, deletion_scheduled_at timestamptz);
 CREATE TABLE guests (id int PRIMARY KEY, deletion_scheduled_at timestamptz);

@@ -257,31 +257,42 @@ pass(Run *run, Account *account)
 }
 
 /*
- * Try a batch of the accounts that have failed before and whose time has come, no more
- * than so many; false if there are none left.  If that takes longer than all that went
- * before, the others are left to the next run, which begins with them.
+ * May accounts that have failed before be tried, and are there any whose time has come?
+ * If that takes longer than all that went before, the others are left to the next run,
+ * which begins with them.
  */
 bool
+sd_may_try_failing(Run *run)
+{
+	int			next = run->next_failing;
+	Account		account;
+
+	if (run->until == 0)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		run->until = now + Max(now - run->started_at, LEAST_TIME);
+	}
+	return GetCurrentTimestamp() < run->until && take_failing(run, &next, &account, 1) > 0;
+}
+
+/* Try a batch of them, no more than so many */
+void
 sd_try_failing(Run *run, int64 limit)
 {
-	TimestampTz now = GetCurrentTimestamp();
 	Account    *accounts;
 	int			n;
 
 	if (!run->tries_failing)
 	{
 		run->tries_failing = true;
-		run->until = now + Max(now - run->started_at, LEAST_TIME);
 		run->searched = 0;
 		run->failed_in_search = 0;
 	}
-	if (now >= run->until)
-		return false;
-
 	MemoryContextReset(run->batch_context);
 	MemoryContextSwitchTo(run->batch_context);
 	limit = Min(limit, run->can_defer ? SMALL_FAILING_BATCH : FAILING_BATCH);
-	accounts = palloc(sizeof(Account) * limit);
+	accounts = palloc(sizeof(Account) * Max(limit, 1));
 	n = take_failing(run, &run->next_failing, accounts, limit);
 	if (n > 0)
 	{
@@ -290,7 +301,6 @@ sd_try_failing(Run *run, int64 limit)
 		sd_record_results(run, accounts, n);
 	}
 	MemoryContextSwitchTo(run->transaction_context);
-	return n > 0;
 }
 
 /*

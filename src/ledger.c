@@ -4,9 +4,9 @@
  *	  The ledger: a row of deletion_run for each policy of a run.
  *
  * A run in one transaction writes its row at its end, one of many with each of
- * them.  As long as the latter is at work, its session has an advisory lock on the
- * number of the run; a row that is not complete, and whose number is not locked, is
- * that of a run which was interrupted.
+ * them.  As long as the latter is at work, its session has a lock on the number of the
+ * run; a row that is not complete, and whose number is not locked, is that of a run
+ * which was interrupted.  It is no advisory lock, which a trigger might release.
  *
  * Nobody waits for what is written here, but for the owner of a row.
  *
@@ -29,9 +29,6 @@
 
 #include "run.h"
 
-/* where keys that pg_advisory_lock() makes have 1 or 2 */
-#define LOCK_OF_RUN		3
-
 static LOCKTAG lock_of_run(Call *call);
 static void change_quietly(Oid schema, bool (*body) (void *));
 static bool tell_interrupted(void *arg);
@@ -46,13 +43,17 @@ sd_begin_call(Call *call)
 													  call->schema), false);
 }
 
-/* Let others see that the run is at work, until the session ends or it is unlocked */
+/*
+ * Let others see that the run is at work, until a transaction fails, the session ends,
+ * or it is unlocked.
+ */
 void
 sd_lock_run(Call *call)
 {
 	LOCKTAG		tag = lock_of_run(call);
 
-	(void) LockAcquire(&tag, ExclusiveLock, true, false);
+	if (LockAcquire(&tag, ExclusiveLock, true, false) == LOCKACQUIRE_ALREADY_HELD)
+		(void) LockRelease(&tag, ExclusiveLock, true);
 }
 
 void
@@ -69,9 +70,9 @@ lock_of_run(Call *call)
 {
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId,
-						 get_relname_relid("deletion_run", call->schema),
-						 (uint32) call->run_id, LOCK_OF_RUN);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId,
+					   get_relname_relid("deletion_run", call->schema),
+					   (uint32) call->run_id, 0);
 	return tag;
 }
 
@@ -123,7 +124,7 @@ sd_write_run(Call *call, Run *run)
 		values[19] = JsonbPGetDatum(sd_report_of_run(run));
 	else
 		nulls[19] = 'n';
-	if (run->waiting_for != NULL)
+	if (run->waiting_for != NULL && !is_complete)
 		values[20] = CStringGetTextDatum(run->waiting_for);
 	else
 		nulls[20] = 'n';
@@ -173,7 +174,7 @@ tell_interrupted(void *arg)
 	const char *table = sd_own_table(schema, "deletion_run");
 
 	(void) sd_execute_as_owner(schema,
-							   psprintf("UPDATE %s SET completed_at = updated_at, stop_reason = 'interrupted'"
+							   psprintf("UPDATE %s SET completed_at = updated_at, stop_reason = 'interrupted', waiting_for = NULL"
 										" WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
 										"SELECT r.ctid FROM %s r WHERE r.completed_at IS NULL"
 										" AND EXISTS (SELECT FROM %s p WHERE p.run_id OPERATOR(pg_catalog.=) r.run_id"

@@ -211,11 +211,13 @@ sd_is_enabled(Oid schema, const char *policy)
 {
 	Oid			argtypes[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(policy)};
+	bool		result = sd_query_latest_as_owner(schema,
+												  psprintf("SELECT FROM %s WHERE policy OPERATOR(pg_catalog.=) $1 AND enabled",
+														   sd_own_table(schema, "deletion_policy")),
+												  lengthof(argtypes), argtypes, values) > 0;
 
-	return sd_query_latest_as_owner(schema,
-									psprintf("SELECT FROM %s WHERE policy OPERATOR(pg_catalog.=) $1 AND enabled",
-											 sd_own_table(schema, "deletion_policy")),
-									lengthof(argtypes), argtypes, values) > 0;
+	SPI_freetuptable(SPI_tuptable);
+	return result;
 }
 
 /* Read the steps of a policy, in execution order */

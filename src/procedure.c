@@ -34,6 +34,12 @@
 /* how long to wait for replication before it is looked at again */
 #define LAG_PAUSE		(500 * 1000)
 
+/* in a pause, so often it is looked whether the policy is still enabled ... */
+#define PIECE_OF_PAUSE	(5 * USECS_PER_SEC)
+
+/* ... and while it waits, how far others are is written so often into the ledger */
+#define WAIT_TOLD		(10 * USECS_PER_SEC)
+
 /* What a transaction is about */
 typedef struct Turn
 {
@@ -41,6 +47,7 @@ typedef struct Turn
 	Run		   *run;
 	int64		pause;			/* before it */
 	TimestampTz began_at;		/* after that */
+	TimestampTz written_at;		/* when the ledger was written last */
 	bool		is_first;		/* it only looks whether the run can start */
 	MemoryContext context;
 } Turn;
@@ -50,9 +57,12 @@ static ErrorData *run_policy(Call *call, Run *run);
 static void go_on(Turn *turn, Run *before);
 static ErrorData *in_transaction(Turn *turn);
 static bool transaction_body(void *arg);
+static bool is_resting(Turn *turn);
 static void do_batch(Turn *turn);
-static ErrorData *commit(void);
-static void end_failed_run(Call *call, Run *run, ErrorData *error);
+static void write_run(Turn *turn);
+static ErrorData *commit(Call *call);
+static void write_failed_run(Turn *turn);
+static bool write_body(void *arg);
 pg_noreturn static void throw_end(Call *call, Run *run);
 
 /* The call of the procedure, as sd_call() has it */
@@ -126,7 +136,8 @@ run_policy(Call *call, Run *run)
 		if (error == NULL)
 		{
 			go_on(&turn, &before);
-			ntries = 0;
+			if (turn.pause == 0 || run->waiting_for == NULL)
+				ntries = 0;
 			continue;
 		}
 
@@ -137,14 +148,15 @@ run_policy(Call *call, Run *run)
 		run->fatal_failure = sd_fatal_failure(error);
 		if (run->fatal_failure->kind != SD_MOMENT_FAILURE || ++ntries == MAX_TRIES)
 		{
-			end_failed_run(call, run, error);
+			run->stop_reason = error->sqlerrcode == ERRCODE_QUERY_CANCELED ?
+				"cancelled" : "failed";
+			run->completed_at = GetCurrentTimestamp();
+			write_failed_run(&turn);
 			return error;
 		}
-		run->waiting_for = run->fatal_failure->message;
-		sd_write_run(call, run);
-		SPI_commit();
-		sd_tell_progress(run);
-		turn.pause = FIRST_PAUSE << ntries;
+		run->waiting_for = psprintf("a lock (%s)", run->fatal_failure->message);
+		write_failed_run(&turn);
+		turn.pause = FIRST_PAUSE << (ntries - 1);
 	}
 	return NULL;
 }
@@ -155,18 +167,24 @@ go_on(Turn *turn, Run *before)
 {
 	Run		   *run = turn->run;
 	int64		ndone = sd_accounts_done(run) - sd_accounts_done(before);
+	MemoryContext caller_context = MemoryContextSwitchTo(turn->context);
+
+	sd_tell_progress(run);
+	MemoryContextSwitchTo(caller_context);
+	if (turn->pause > 0)
+		return;
 
 	if (ndone > 0)
 		sd_adapt_pace(run, ndone, GetCurrentTimestamp() - turn->began_at,
 					  run->moment_failures == before->moment_failures);
-	sd_tell_progress(run);
 	if (before->cursor.context != run->cursor.context)
 		MemoryContextDelete(before->cursor.context);
 	if (before->results.tables != run->results.tables)
 		list_free_deep(before->results.tables);
 
+	turn->pause = turn->is_first ? 0 :
+		run->waiting_for != NULL ? LAG_PAUSE : turn->call->pause;
 	turn->is_first = false;
-	turn->pause = run->waiting_for != NULL ? LAG_PAUSE : turn->call->pause;
 }
 
 /*
@@ -184,34 +202,66 @@ in_transaction(Turn *turn)
 	caller_context = MemoryContextSwitchTo(turn->context);
 	error = sd_in_subtransaction(transaction_body, turn, true, &done);
 	if (error == NULL)
-		error = commit();
+		error = commit(turn->call);
 	MemoryContextSwitchTo(caller_context);
 	return error;
 }
 
-/* What is next, but for the commit; always true */
+/*
+ * What is next, but for the commit; always true.  All that is asked by SPI is
+ * forgotten at the end.
+ */
 static bool
 transaction_body(void *arg)
 {
 	Turn	   *turn = arg;
 	Run		   *run = turn->run;
-	const char *lagging;
+	const char *lagging = NULL;
 
-	sd_pause(turn->pause);
+	if (is_resting(turn))
+		return true;
 	turn->began_at = GetCurrentTimestamp();
 	if (sd_lock_timeout > 0)
 		sd_set_lock_timeout(sd_lock_timeout);
 
+	SPI_connect();
+	if (!turn->is_first && run->stop_reason == NULL && !sd_is_over(run))
+		lagging = sd_lagging(&turn->call->max_lag);
 	run->fatal_failure = NULL;
-	lagging = turn->is_first ? NULL : sd_lagging(&turn->call->max_lag);
 	run->waiting_for = lagging != NULL ?
-		MemoryContextStrdup(run->run_context, lagging) : NULL;
-	if (!sd_may_go_on(run))
-		run->completed_at = GetCurrentTimestamp();
-	else if (run->waiting_for == NULL)
+		MemoryContextStrdup(turn->context, lagging) : NULL;
+	if (run->stop_reason == NULL && lagging == NULL)
 		do_batch(turn);
-	sd_write_run(turn->call, run);
+	if (run->stop_reason != NULL)
+		run->completed_at = GetCurrentTimestamp();
+	write_run(turn);
+	SPI_finish();
 	return true;
+}
+
+/*
+ * Pause, for a piece of the time that is left; true if some more is left then.  No
+ * longer than the run may take, nor once somebody has disabled the policy.
+ */
+static bool
+is_resting(Turn *turn)
+{
+	Run		   *run = turn->run;
+	int64		piece = Min(turn->pause, PIECE_OF_PAUSE);
+
+	if (run->max_runtime > 0)
+		piece = Min(piece, run->started_at + run->max_runtime - GetCurrentTimestamp());
+	sd_pause(piece);
+	turn->pause = piece < PIECE_OF_PAUSE ? 0 : turn->pause - piece;
+
+	SPI_connect();
+	if (!sd_is_enabled(run->schema, run->policy_name))
+	{
+		run->stop_reason = "disabled";
+		turn->pause = 0;
+	}
+	SPI_finish();
+	return turn->pause > 0;
 }
 
 /* A batch or, in the first transaction, what comes before */
@@ -221,7 +271,6 @@ do_batch(Turn *turn)
 	Run		   *run = turn->run;
 	List	   *policies;
 
-	SPI_connect();
 	policies = sd_load_policies(turn->call->schema, run->policy_name, true, false);
 	sd_begin_transaction(run, linitial(policies));
 	if (turn->is_first)
@@ -233,9 +282,17 @@ do_batch(Turn *turn)
 	else
 		sd_next_batch(run);
 	sd_end_transaction(run);
-	SPI_finish();
-	if (run->stop_reason != NULL)
-		run->completed_at = GetCurrentTimestamp();
+}
+
+/* Write the ledger, but not each time that it has to wait once more */
+static void
+write_run(Turn *turn)
+{
+	if (turn->run->waiting_for != NULL &&
+		turn->began_at - turn->written_at < WAIT_TOLD)
+		return;
+	sd_write_run(turn->call, turn->run);
+	turn->written_at = turn->run->waiting_for != NULL ? turn->began_at : 0;
 }
 
 /*
@@ -243,7 +300,7 @@ do_batch(Turn *turn)
  * copied into the current memory context.
  */
 static ErrorData *
-commit(void)
+commit(Call *call)
 {
 	MemoryContext caller_context = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
@@ -259,18 +316,42 @@ commit(void)
 		FlushErrorState();
 	}
 	PG_END_TRY();
+
+	/* the end of a transaction that failed has released it */
+	if (error != NULL)
+		sd_lock_run(call);
 	return error;
 }
 
-/* Write into the ledger that a run came to its end before its time */
+/*
+ * Write into the ledger that a run has to wait, or came to its end before its time,
+ * as far as nobody else has locked the row.
+ */
 static void
-end_failed_run(Call *call, Run *run, ErrorData *error)
+write_failed_run(Turn *turn)
 {
-	run->stop_reason = error->sqlerrcode == ERRCODE_QUERY_CANCELED ?
-		"cancelled" : "failed";
-	run->completed_at = GetCurrentTimestamp();
-	sd_write_run(call, run);
-	SPI_commit();
+	bool		done;
+	ErrorData  *error = sd_in_subtransaction(write_body, turn, true, &done);
+
+	if (error == NULL)
+		error = commit(turn->call);
+	if (error != NULL &&
+		sd_failure_from_error(error, "", InvalidOid)->kind != SD_MOMENT_FAILURE)
+		ReThrowError(error);
+	sd_tell_progress(turn->run);
+}
+
+static bool
+write_body(void *arg)
+{
+	Turn	   *turn = arg;
+
+	if (sd_lock_timeout > 0)
+		sd_set_lock_timeout(sd_lock_timeout);
+	SPI_connect();
+	sd_write_run(turn->call, turn->run);
+	SPI_finish();
+	return true;
 }
 
 /* Throw the error for which a run came to its end */

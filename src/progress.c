@@ -22,41 +22,45 @@
 
 #include "run.h"
 
-static const char *time_left(Run *run, TimestampTz now);
+static void append_time_left(StringInfo message, Run *run, TimestampTz now);
 
-/* Tell how far a run is, as of what is committed */
+/* Tell how far a run is, as of what is committed; the current memory context is short-lived */
 void
 sd_tell_progress(Run *run)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	char	   *message = psprintf("deletion policy \"%s\": " INT64_FORMAT " of " INT64_FORMAT " accounts, " INT64_FORMAT " rows deleted%s",
-								   run->policy_name, sd_accounts_done(run), run->due,
-								   sd_count_records(run),
-								   run->waiting_for != NULL ?
-								   psprintf("; waiting for %s", run->waiting_for) :
-								   time_left(run, now));
+	StringInfoData message;
+
+	initStringInfo(&message);
+	appendStringInfo(&message, "deletion policy \"%s\": ", run->policy_name);
+	if (run->due != SD_UNKNOWN)
+		appendStringInfo(&message, INT64_FORMAT " of " INT64_FORMAT " accounts, " INT64_FORMAT " rows deleted",
+						 sd_accounts_done(run), run->due, sd_count_records(run));
+	if (run->waiting_for != NULL)
+		appendStringInfo(&message, "; waiting for %s", run->waiting_for);
+	else
+		append_time_left(&message, run, now);
 
 	if (debug_query_string != NULL)
 		pgstat_report_activity(STATE_RUNNING,
-							   psprintf("%s -- %s", debug_query_string, message));
+							   psprintf("%s -- %s", debug_query_string, message.data));
 
 	if (sd_progress_interval > 0 &&
 		now - run->told_at >= sd_progress_interval * (int64) 1000)
 	{
 		run->told_at = now;
-		ereport(NOTICE, (errmsg_internal("%s", message)));
+		ereport(NOTICE, (errmsg_internal("%s", message.data)));
 	}
 }
 
 /* How long it will still take, if that can be told */
-static const char *
-time_left(Run *run, TimestampTz now)
+static void
+append_time_left(StringInfo message, Run *run, TimestampTz now)
 {
 	int64		ndone = sd_accounts_done(run);
 
-	if (ndone == 0 || ndone > run->due)
-		return "";
-	return psprintf("; about %.0f s left",
-					(double) (now - run->started_at) / USECS_PER_SEC *
-					(run->due - ndone) / ndone);
+	if (ndone > 0 && ndone <= run->due)
+		appendStringInfo(message, "; about %.0f s left",
+						 (double) (now - run->started_at) / USECS_PER_SEC *
+						 (run->due - ndone) / ndone);
 }

@@ -29,10 +29,12 @@
 
 static MemoryContext new_cursor_context(Run *run);
 static void refuse_pending_violation(Run *run);
+static bool may_go_on(Run *run);
 static int64 within_limit(Run *run, int64 naccounts);
-static bool delete_due_accounts(Run *run);
+static void delete_due_accounts(Run *run);
 static int	choose_accounts(Run *run, Account *accounts, int naccounts,
-							int limit, List **held, Account *last);
+							int limit, List **held, Account *last,
+							int *ntaken);
 static Account *pick_accounts(Run *run, int64 limit, int *naccounts);
 static void check_cursor(Run *run);
 static void move_cursor(Run *run, Account *last);
@@ -138,17 +140,17 @@ refuse_pending_violation(Run *run)
 void
 sd_next_batch(Run *run)
 {
-	if (!sd_may_go_on(run))
+	if (!may_go_on(run))
 		return;
-	if (!run->tries_failing && delete_due_accounts(run))
-		return;
-	if (run->stop_reason == NULL)
-	{
-		int64		limit = within_limit(run, PG_INT64_MAX);
+	if (!run->is_drained)
+		delete_due_accounts(run);
+	else
+		sd_try_failing(run, within_limit(run, PG_INT64_MAX));
 
-		if (limit > 0 && !sd_try_failing(run, limit))
-			run->stop_reason = "drained";
-	}
+	/* not to be found out after a pause */
+	if (run->stop_reason == NULL && within_limit(run, 1) > 0 &&
+		run->is_drained && !sd_may_try_failing(run))
+		run->stop_reason = "drained";
 }
 
 /*
@@ -169,15 +171,22 @@ sd_end_transaction(Run *run)
  * May the run begin another batch?  Not if somebody has disabled the policy since,
  * or removed it, nor if its time is over.
  */
-bool
-sd_may_go_on(Run *run)
+static bool
+may_go_on(Run *run)
 {
 	if (!sd_is_enabled(run->schema, run->policy_name))
 		run->stop_reason = "disabled";
-	else if (run->max_runtime > 0 &&
-			 GetCurrentTimestamp() - run->started_at >= run->max_runtime)
+	else if (sd_is_over(run))
 		run->stop_reason = "max_runtime";
 	return run->stop_reason == NULL;
+}
+
+/* Is the time over that the run may take? */
+bool
+sd_is_over(Run *run)
+{
+	return run->max_runtime > 0 &&
+		GetCurrentTimestamp() - run->started_at >= run->max_runtime;
 }
 
 /*
@@ -197,59 +206,64 @@ within_limit(Run *run, int64 naccounts)
 
 /*
  * Pick accounts that are due and have not failed before, and delete a batch of them;
- * false if there are none, or a reason to stop.
+ * know if there are no more.
  */
-static bool
+static void
 delete_due_accounts(Run *run)
 {
 	bool		whole;
 	int64		limit = within_limit(run, sd_choose_batch(run, &whole));
 	int			naccounts = 0;
-	bool		any_picked = true;
 
-	while (naccounts == 0 && any_picked && limit > 0)
+	while (naccounts == 0 && !run->is_drained && limit > 0)
 	{
+		int64		npick = run->nfailing > 0 || sd_held_accounts(run) != NULL ?
+			Max(limit + 1, PICK_SIZE) : limit + 1;
+		int			npicked;
+		int			ntaken;
 		Account    *accounts;
-		Account		last;
 		List	   *held;		/* Account * */
+		Account		last;
 		ListCell   *lc;
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextReset(run->batch_context);
 		MemoryContextSwitchTo(run->batch_context);
-		accounts = pick_accounts(run, run->nfailing > 0 || sd_held_accounts(run) != NULL ?
-								 Max(limit, PICK_SIZE) : limit, &naccounts);
-		any_picked = naccounts > 0;
-		naccounts = choose_accounts(run, accounts, naccounts, limit, &held, &last);
+		accounts = pick_accounts(run, npick, &npicked);
+		naccounts = choose_accounts(run, accounts, npicked, limit, &held, &last,
+									&ntaken);
 		if (naccounts > 0 && !sd_delete_batch(run, accounts, naccounts, whole))
 			sd_batch_failed(run, naccounts);
-		else if (any_picked)
+		else
 		{
 			sd_record_results(run, accounts, naccounts);
 			foreach(lc, held)
 				sd_record_held(run, lfirst(lc));
-			move_cursor(run, &last);
+			if (ntaken > 0)
+				move_cursor(run, &last);
+			run->is_drained = ntaken == npicked && npicked < npick;
 			sd_batch_was_deleted(run, naccounts);
 		}
 		MemoryContextSwitchTo(run->transaction_context);
 	}
-	return naccounts > 0;
 }
 
 /*
  * Choose so many of the picked accounts to be tried now; returns how many, at the
  * beginning of the array.  Those that have failed before come last of all, and those
  * on hold not at all: these are added to *held.  *last is the last one that need not
- * be picked again, as it was picked: once it is locked, it may be due at another time.
+ * be picked again, as it was picked: once it is locked, it may be due at another time;
+ * *ntaken is its place.
  */
 static int
 choose_accounts(Run *run, Account *accounts, int naccounts, int limit,
-				List **held, Account *last)
+				List **held, Account *last, int *ntaken)
 {
 	int			n = 0;
+	int			i;
 
 	*held = NIL;
-	for (int i = 0; i < naccounts && n < limit; i++)
+	for (i = 0; i < naccounts && n < limit; i++)
 	{
 		*last = accounts[i];
 		if (sd_is_held(run, last))
@@ -264,6 +278,7 @@ choose_accounts(Run *run, Account *accounts, int naccounts, int limit,
 		else if (!sd_has_failed_before(run, last))
 			accounts[n++] = accounts[i];
 	}
+	*ntaken = i;
 	return n;
 }
 

@@ -155,8 +155,10 @@ typedef struct Run
 	int64		due;			/* accounts that are due at its beginning, or
 								 * SD_UNKNOWN */
 	Cursor		cursor;
-	bool		tries_failing;	/* it is the turn of those that failed before */
-	TimestampTz until;			/* until then */
+	bool		is_drained;		/* nothing more is due that has not failed
+								 * before ... */
+	bool		tries_failing;	/* ... so it is the turn of those */
+	TimestampTz until;			/* until then; 0: not yet known */
 	FailingPosition passed;		/* the last of them that was tried */
 	bool		any_success;	/* some account was deleted, if only in trial */
 	int			moment_failures;	/* lock timeouts and the like so far ... */
@@ -314,7 +316,7 @@ extern void sd_put_status(DeletionPolicy *policy, ReturnSetInfo *result);
 extern void sd_run(Run *run, DeletionPolicy *policy);
 extern void sd_begin_run(Run *run);
 extern void sd_begin_transaction(Run *run, DeletionPolicy *policy);
-extern bool sd_may_go_on(Run *run);
+extern bool sd_is_over(Run *run);
 extern void sd_next_batch(Run *run);
 extern void sd_end_transaction(Run *run);
 extern Account *sd_pick_first_accounts(Run *run, int64 limit, int *naccounts);
@@ -355,7 +357,8 @@ extern void sd_load_failing(Run *run);
 extern int64 sd_count_failing_due(Run *run);
 extern bool sd_has_failed_before(Run *run, Account *account);
 extern int	sd_copy_failing(Run *run, Account **accounts);
-extern bool sd_try_failing(Run *run, int64 limit);
+extern bool sd_may_try_failing(Run *run);
+extern void sd_try_failing(Run *run, int64 limit);
 extern void sd_count_waiting(Run *run);
 extern void sd_record_failing(Run *run, Account *accounts, int naccounts);
 extern void sd_write_failing(Run *run);

@@ -300,7 +300,7 @@ COMMENT ON COLUMN @extschema@.deletion_run.waiting_for IS
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.deletion_run', '');
 
 --
--- deletion_progress: who is at work.  A run has an advisory lock as long as it is;
+-- deletion_progress: who is at work.  A run has a lock on its number as long as it is;
 -- ledger.c takes it.  A standby has no locks of its primary, and cannot know.
 --
 CREATE VIEW @extschema@.deletion_progress AS
@@ -318,12 +318,12 @@ LATERAL (SELECT
     extract(epoch FROM r.updated_at OPERATOR(pg_catalog.-) r.started_at)::float8 AS seconds) d,
 LATERAL (SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN EXISTS (
     SELECT FROM pg_catalog.pg_locks l
-    WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory'
+    WHERE l.locktype OPERATOR(pg_catalog.=) 'object'
         AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database
             WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
         AND l.classid OPERATOR(pg_catalog.=) '@extschema@.deletion_run'::pg_catalog.regclass
         AND l.objid OPERATOR(pg_catalog.=) (r.run_id OPERATOR(pg_catalog.&) 4294967295)::pg_catalog.oid
-        AND l.objsubid OPERATOR(pg_catalog.=) 3 AND l.granted) END AS held) lock
+        AND l.granted) END AS held) lock
 WHERE r.completed_at IS NULL;
 
 COMMENT ON VIEW @extschema@.deletion_progress IS
@@ -738,7 +738,7 @@ CROSS JOIN LATERAL (
     WHERE policy OPERATOR(pg_catalog.=) p.policy
 ) f
 CROSS JOIN LATERAL (
-    SELECT coalesce(pg_catalog.bool_or(running), false) AS running
+    SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN coalesce(pg_catalog.bool_or(running), false) END AS running
     FROM @extschema@.deletion_progress
     WHERE policy OPERATOR(pg_catalog.=) p.policy
 ) g
@@ -784,7 +784,7 @@ COMMENT ON COLUMN @extschema@.deletion_status.last_run IS
 COMMENT ON COLUMN @extschema@.deletion_status.last_success IS
 'when the last run ended that left nothing due but what failed, or is on hold';
 COMMENT ON COLUMN @extschema@.deletion_status.running IS
-'whether run_scheduled_deletions() is at work on it now';
+'whether run_scheduled_deletions() is at work on it now; null on a standby';
 COMMENT ON COLUMN @extschema@.deletion_status.next_run IS
 'when the next run is to be expected: after the median time between the last eight';
 COMMENT ON COLUMN @extschema@.deletion_status.scheduled IS

@@ -60,6 +60,34 @@ foreach my $run ('SELECT process_scheduled_deletions()',
 		$read_only, "in a read-only session: $run");
 }
 
+my $call = 'CALL run_scheduled_deletions()';
+is( refusal($standby, $call),
+	'25006: cannot execute run_scheduled_deletions() during recovery',
+	"on a standby: $call");
+is( refusal($primary, "SET default_transaction_read_only = on\\; $call"),
+	'25001: run_scheduled_deletions() cannot run inside a transaction block',
+	"with another statement: $call");
+is( refusal($primary, "SET default_transaction_read_only = on; $call"),
+	'25006: cannot execute run_scheduled_deletions() in a read-only transaction',
+	"in a read-only session: $call");
+
+# A run that was interrupted on the primary, which a standby cannot know
+$primary->safe_psql(
+	'postgres', q{
+	SELECT add_deletion_policy('profiles', 'profiles', done_column => 'deleted_at');
+	INSERT INTO deletion_run (run_id, policy, form, started_by, arguments, pid, started_at, updated_at, users_due,
+		users_deleted, users_failed, users_skipped, users_held, users_waiting, records_deleted)
+	VALUES (0, 'profiles', 'procedure', 'nobody', '{}', 0, now(), now(), 10, 0, 0, 0, 0, 0, 0);
+});
+$primary->wait_for_catchup($standby);
+my $status = 'SELECT policy, users_due, users_held, blocked_by, running FROM deletion_status';
+my $progress = 'SELECT policy, running FROM deletion_progress';
+is($primary->safe_psql('postgres', $status), 'profiles|10|0||f', 'how the policy stands');
+is($standby->safe_psql('postgres', $status), 'profiles|10|0||', 'the standby tells it, too');
+is($primary->safe_psql('postgres', $progress), 'profiles|f', 'nobody is at work');
+is($standby->safe_psql('postgres', $progress), 'profiles|', 'as far as a standby can know');
+$before = $primary->safe_psql('postgres', $counts);
+
 $primary->wait_for_catchup($standby);
 is($primary->safe_psql('postgres', $counts),
 	$before, 'all is as before on the primary');
@@ -75,6 +103,10 @@ is( $standby->safe_psql(
 	'the promoted standby deletes them');
 like($standby->safe_psql('postgres', $counts),
 	qr/^90\|0\|.*\|10\|1$/, 'and they are gone, with an audit row each');
+is( $standby->safe_psql(
+		'postgres', 'SELECT stop_reason FROM deletion_run ORDER BY run_id'),
+	"interrupted\ndrained",
+	'and it tells that the run before was interrupted');
 
 $standby->stop;
 done_testing();

@@ -50,6 +50,10 @@ $node->safe_psql(
 	SELECT process_scheduled_deletions(dry_run => true);
 	SELECT hold_account('3', 'case 1', policy => 'the users'), guard_held_accounts('the users');
 	DELETE FROM audit_log;
+	INSERT INTO erasure.deletion_run (run_id, policy, form, started_by, arguments, pid, started_at, updated_at, completed_at,
+		users_deleted, users_failed, users_skipped, users_held, users_waiting, records_deleted, stop_reason, report)
+	SELECT n, 'the users', 'procedure', 'nobody', '{}', 0, now(), now(), t, n, 0, 0, 0, 0, 7 * n, r, '{"users_deleted": 1}'
+	FROM (VALUES (-2, now(), 'drained'), (-1, NULL, NULL)) run (n, t, r);
 	INSERT INTO erasure.deletion_failure VALUES ('the users', '2', 3, '2026-01-01', '2026-01-02', '2026-01-03', '23503', 'x', 'y', 'z');
 });
 
@@ -59,6 +63,7 @@ my $decided = q{
 	SELECT * FROM erasure.deletion_step ORDER BY policy, position;
 	SELECT * FROM erasure.deletion_failure;
 	SELECT * FROM erasure.deletion_hold;
+	SELECT * FROM erasure.deletion_run ORDER BY run_id;
 	SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY tgname;
 };
 my $before = $node->safe_psql('old', $decided);
@@ -95,7 +100,7 @@ is( $node->safe_psql(
 foreach my $database ('new', 'owned')
 {
 	is($node->safe_psql($database, $decided), $before,
-		"$database: policies and steps are as they were");
+		"$database: policies, steps and the ledger are as they were");
 	is( $node->safe_psql(
 			$database, q{
 			SELECT r -> 'users_deleted', r -> 'users_held', r ->> 'policy', (r ->> 'run_id')::int > 1
@@ -110,6 +115,10 @@ foreach my $database ('new', 'owned')
 		  . '"retained_records": {"The App.invoices": {"rows": 1, "reason": "tax"}}, '
 		  . '"deletion_scheduled_at": "2020-01-01"}',
 		"$database: to the letter");
+	is( $node->safe_psql(
+			$database, 'SELECT stop_reason FROM erasure.deletion_run ORDER BY run_id'),
+		"drained\ninterrupted\ndrained",
+		"$database: a run that was under way has been interrupted");
 	my (undef, undef, $error) =
 	  $node->psql($database, q{DELETE FROM "The App"."Users" WHERE id = 3});
 	like($error, qr/is on hold/, "$database: accounts on hold are guarded");

@@ -113,7 +113,7 @@ is( $node->safe_psql(
 		'pause', q{
 		SELECT string_agg(locktype, ' ' ORDER BY locktype), bool_and(granted)
 		FROM pg_locks JOIN deletion_progress USING (pid) GROUP BY pid}),
-	"advisory virtualxid|t\nadvisory virtualxid|t",
+	"object virtualxid|t\nobject virtualxid|t",
 	'and locks nothing but its number');
 is( $node->safe_psql(
 		'pause', q{

@@ -2,7 +2,7 @@
 # committed, and nothing of the batch that it was at: whatever ends it, from a cancel
 # to a crash.  The ledger tells so before the next run and after it, and the next run
 # does the rest, in either form and on whatever server is the primary then.  No
-# advisory lock outlives a call.
+# lock on its number outlives a call.
 #
 # A SQL test can neither crash its server nor lose its session, nor see a run that is
 # at work.
@@ -90,10 +90,10 @@ sub copy_shop
 	$node->safe_psql('postgres', "CREATE DATABASE $database TEMPLATE shop");
 }
 
-# How many advisory locks of runs a session has after a call, in words
+# How many locks on numbers of runs a session has after a call, in words
 my $locks = q{
 	SELECT count(*) || ' locks' FROM pg_locks
-	WHERE locktype = 'advisory' AND objsubid = 3 AND pid = pg_backend_pid()};
+	WHERE locktype = 'object' AND classid = 'deletion_run'::regclass AND pid = pg_backend_pid()};
 
 # Start a run, after a setting, and wait until it is in the middle.  Returns the session
 # that keeps it waiting and its own; what it prints is in $printed and $errors when it
@@ -233,7 +233,7 @@ foreach my $case (
 	{
 		like(
 			$errors,
-			qr/^DETAIL:  Deleted and committed before: 4 accounts\.$/m,
+			qr/^DETAIL:  4 accounts were deleted and committed before\.$/m,
 			'its error tells what is done');
 		is($node->safe_psql($database, $first_outcome),
 			$ended, 'the ledger tells that it was cancelled');
