@@ -6,11 +6,18 @@
 \set ECHO all
 CREATE VIEW status AS
 SELECT policy, users_due AS due, oldest_due AS oldest, overdue, users_held AS held, users_failing AS failing, blocked_by,
-    last_run IS NOT NULL AS run, last_success IS NOT NULL AS success, running, scheduled
+    last_run IS NOT NULL AS run, last_result AS result, last_success IS NOT NULL AS success, running, scheduled
 FROM erasure.deletion_status;
 SET timezone = 'UTC';
 TABLE status;
 CREATE TABLE invoices (user_id uuid REFERENCES profiles);
+-- before any run, that of the built-in policy, also if nothing ever runs
+SELECT add_account('long ago', '2020-01-01');
+TABLE status;
+SET scheduled_deletion.enabled = off;
+SELECT due, overdue, blocked_by FROM status;
+RESET scheduled_deletion.enabled;
+DELETE FROM profiles;
 SELECT erasure.add_deletion_policy('people', 'profiles', done_column => 'deleted_at', grace => '1 day', overdue_after => '2 days');
 -- nothing is due
 SELECT add_account('later', now());

@@ -55,7 +55,19 @@ SET client_min_messages = error;
 CREATE PUBLICATION p FOR TABLE check_ins;
 RESET client_min_messages;
 SELECT process_scheduled_deletions();  -- fails
+CALL run_scheduled_deletions();  -- fails
 DROP PUBLICATION p;
+-- where everything is published, the tables of the extension are no obstacle
+BEGIN;
+ALTER TABLE check_ins REPLICA IDENTITY DEFAULT;
+SET LOCAL client_min_messages = error;
+CREATE PUBLICATION p FOR ALL TABLES;
+SET LOCAL client_min_messages = notice;
+SELECT erasure.hold_account(id::text, 'case 1'), erasure.hold_account(id::text, 'case 1', now() + '1 day'), erasure.release_account(id::text) FROM profiles LIMIT 1;
+INSERT INTO erasure.deletion_failure SELECT 'built-in', id::text, 1, now(), now(), now() - interval '1 hour', '23503', 'x', 'y', 'z' FROM profiles;
+UPDATE erasure.deletion_failure SET attempts = 2, last_attempt_at = '2020-01-01';
+SELECT outcome(process_scheduled_deletions());
+ROLLBACK;
 
 -- a rule instead of the deletion
 CREATE RULE nothing AS ON DELETE TO crisis_plan DO INSTEAD NOTHING;

@@ -27,6 +27,7 @@
 
 static void check_privileges(Check *check);
 static void check_function_privileges(Check *check, List **missing);
+static bool may_call_either_form(Check *check);
 static void check_row_security(Check *check);
 
 /* Add what is to be said of the role that runs the job */
@@ -59,7 +60,7 @@ check_privileges(Check *check)
 	}
 }
 
-/* The job calls a function, which is nobody's until it is granted */
+/* The job calls one form or the other, which is nobody's until it is granted */
 static void
 check_function_privileges(Check *check, List **missing)
 {
@@ -72,11 +73,24 @@ check_function_privileges(Check *check, List **missing)
 	if (sd_namespace_aclcheck(check->policy->schema, check->role, ACL_USAGE) != ACLCHECK_OK)
 		sd_add_missing(missing, check->role, "USAGE", "schema", schema,
 					   quote_identifier(schema), quote_identifier(schema));
-	if (sd_proc_aclcheck(function, check->role, ACL_EXECUTE) != ACLCHECK_OK)
+	if (!may_call_either_form(check))
 		sd_add_missing(missing, check->role, "EXECUTE", "function",
 					   get_func_name(function),
 					   format_procedure_qualified(function),
 					   format_procedure(function));
+}
+
+static bool
+may_call_either_form(Check *check)
+{
+	Oid			argtypes[] = {OIDOID, OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(check->policy->schema),
+	ObjectIdGetDatum(check->role)};
+
+	return sd_query_catalog("SELECT FROM pg_proc WHERE pronamespace = $1"
+							" AND proname IN ('process_scheduled_deletions', 'run_scheduled_deletions')"
+							" AND has_function_privilege($2, oid, 'EXECUTE')",
+							lengthof(argtypes), argtypes, values) > 0;
 }
 
 static void

@@ -39,6 +39,7 @@ void
 sd_begin_call(Call *call)
 {
 	call->started_at = GetCurrentTimestamp();
+	call->ledger = get_relname_relid("deletion_run", call->schema);
 	call->run_id = nextval_internal(get_relname_relid("deletion_run_id",
 													  call->schema), false);
 }
@@ -70,9 +71,7 @@ lock_of_run(Call *call)
 {
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId,
-					   get_relname_relid("deletion_run", call->schema),
-					   (uint32) call->run_id, 0);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, call->ledger, (uint32) call->run_id, 0);
 	return tag;
 }
 

@@ -94,6 +94,17 @@ static List *get_names(HeapTuple tuple, TupleDesc tupdesc, const char *column);
 List *
 sd_load_policies(Oid schema, const char *name, bool all, bool may_register)
 {
+	List	   *policies = sd_find_policies(schema, name, all, may_register);
+
+	if (policies == NIL)
+		throw_no_policy(schema, name);
+	return policies;
+}
+
+/* The same, but NIL if there is none */
+List *
+sd_find_policies(Oid schema, const char *name, bool all, bool may_register)
+{
 	List	   *policies = read_policies(schema, name, all);
 	List	   *audit_tables;
 	ListCell   *lc;
@@ -114,9 +125,6 @@ sd_load_policies(Oid schema, const char *name, bool all, bool may_register)
 			return list_make1(built_in);
 		}
 	}
-	if (policies == NIL)
-		throw_no_policy(schema, name);
-
 	audit_tables = read_audit_tables(schema);
 	foreach(lc, policies)
 	{

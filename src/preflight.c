@@ -27,9 +27,17 @@
 
 #include "scheduled_deletion.h"
 
+/* Tables of a plan, and the one that is looked at */
+typedef struct PublishedTable
+{
+	DeletionPlan *plan;
+	Oid			table;
+} PublishedTable;
+
 pg_noreturn static void throw_missing(DeletionPlan *plan, const char *role,
 									  List *missing);
-static void check_replica_identity(PlanStep *step);
+static void refuse_unidentified_rows(DeletionPlan *plan);
+static bool check_replica_identity(void *arg);
 static void check_step_privileges(List **missing, Oid role, DeletionPlan *plan,
 								  PlanStep *step);
 static void check_update_privileges(List **missing, Oid role, PlanStep *step);
@@ -38,16 +46,23 @@ static void check_table_privileges(List **missing, Oid role, Oid table,
 static void check_sequence_privileges(List **missing, Oid role, Oid table);
 static void check_schema_privilege(List **missing, Oid role, Oid table);
 
+/* Does the setting let runs begin?  If it is misspelt, it does not. */
+bool
+sd_may_run(void)
+{
+	bool		is_enabled;
+
+	return parse_bool(sd_enabled, &is_enabled) && is_enabled;
+}
+
 /* Refuse a session in which rows cannot be deleted, or not with their checks */
 void
 sd_check_session(const char *command)
 {
-	bool		is_enabled;
-
 	PreventCommandDuringRecovery(command);
 	PreventCommandIfReadOnly(command);
 
-	if (!parse_bool(sd_enabled, &is_enabled) || !is_enabled)
+	if (!sd_may_run())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("scheduled deletion is disabled by a setting"),
@@ -72,7 +87,6 @@ sd_check_tables(DeletionPlan *plan)
 	const char *role = GetUserNameFromId(GetUserId(), false);
 	List	   *missing = sd_missing_privileges(plan, GetUserId());
 	List	   *hidden = sd_hidden_tables(plan, GetUserId());
-	ListCell   *lc;
 
 	if (missing != NIL)
 		throw_missing(plan, role, missing);
@@ -87,27 +101,58 @@ sd_check_tables(DeletionPlan *plan)
 				 errhint("Run as a role that is exempt, or run ALTER ROLE %s BYPASSRLS as a superuser.",
 						 quote_identifier(role))));
 
-	foreach(lc, plan->steps)
-		check_replica_identity(lfirst(lc));
+	refuse_unidentified_rows(plan);
 }
 
 /* The server refuses to change published rows that subscribers could not tell */
 static void
-check_replica_identity(PlanStep *step)
+refuse_unidentified_rows(DeletionPlan *plan)
 {
-	CmdType		change = step->action == SD_DELETE ? CMD_DELETE : CMD_UPDATE;
+	PublishedTable published = {.plan = plan};
+	bool		done;
+	ErrorData  *error = sd_in_subtransaction(check_replica_identity, &published,
+											 false, &done);
+	const char *table;
+
+	if (error == NULL)
+		return;
+	if (error->sqlerrcode != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+		ReThrowError(error);
+	table = sd_qualified_name(published.table);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" is published, and has no replica identity by which rows could be deleted or updated",
+					sd_table_name(published.table)),
+			 errhint("Give it a primary key, or run ALTER TABLE %s REPLICA IDENTITY FULL.",
+					 table)));
+}
+
+/* Throw the server's error of the first table that is not fit */
+static bool
+check_replica_identity(void *arg)
+{
+	PublishedTable *published = arg;
 	ListCell   *lc;
 
-	if (step->action == SD_KEEP || step->action == SD_BLOCK)
-		return;
-	foreach(lc, find_all_inheritors(step->table, NoLock, NULL))
+	foreach(lc, published->plan->steps)
 	{
-		Relation	rel = table_open(lfirst_oid(lc), NoLock);
+		PlanStep   *step = lfirst(lc);
+		ListCell   *cell;
 
-		if (rel->rd_rel->relkind == RELKIND_RELATION)
-			CheckCmdReplicaIdentity(rel, change);
-		table_close(rel, NoLock);
+		if (step->action == SD_KEEP || step->action == SD_BLOCK)
+			continue;
+		foreach(cell, find_all_inheritors(step->table, NoLock, NULL))
+		{
+			Relation	rel = table_open(lfirst_oid(cell), NoLock);
+
+			published->table = RelationGetRelid(rel);
+			if (rel->rd_rel->relkind == RELKIND_RELATION)
+				CheckCmdReplicaIdentity(rel, step->action == SD_DELETE ?
+										CMD_DELETE : CMD_UPDATE);
+			table_close(rel, NoLock);
+		}
 	}
+	return true;
 }
 
 static void

@@ -359,14 +359,19 @@ static void
 throw_end(Call *call, Run *run)
 {
 	Failure    *failure = run->fatal_failure;
+	const char *hint = failure->hint;
 
+	if (hint == NULL && failure->sqlstate == ERRCODE_QUERY_CANCELED)
+		hint = "If statement_timeout ended it, raise that, or bound the run with max_runtime.";
+	else if (hint == NULL && failure->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
+		hint = "Another session has locked a table of the policy for long: pg_locks shows which; while a run waits, so does pg_blocking_pids().";
 	ereport(ERROR,
 			(errcode(failure->sqlstate),
 			 errmsg("%s", failure->message),
 			 errdetail_plural("%lld account was deleted and committed before.",
 							  "%lld accounts were deleted and committed before.",
 							  run->results.deleted, (long long) run->results.deleted),
-			 failure->hint != NULL ? errhint("%s", failure->hint) : 0));
+			 hint != NULL ? errhint("%s", hint) : 0));
 }
 
 /*

@@ -283,6 +283,8 @@ typedef struct Call
 	int64		pause;			/* between two batches, in microseconds */
 	LagLimit	max_lag;
 
+	Oid			ledger;			/* deletion_run */
+
 	/* Results */
 	int64		run_id;
 	TimestampTz started_at;

@@ -175,6 +175,9 @@ COMMENT ON COLUMN @extschema@.deletion_failure.constraint_name IS
 COMMENT ON COLUMN @extschema@.deletion_failure.message IS
 'what the error was, in words of the extension';
 
+-- a publication of all tables must not stop runs
+ALTER TABLE @extschema@.deletion_failure REPLICA IDENTITY FULL;
+
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.deletion_failure', '');
 
 --
@@ -216,6 +219,9 @@ COMMENT ON COLUMN @extschema@.deletion_hold.held_until IS
 'when it ends by itself; null: only when it is released';
 COMMENT ON COLUMN @extschema@.deletion_hold.refused_at IS
 'when a run left the account alone for the first time since';
+
+-- a publication of all tables must not stop runs
+ALTER TABLE @extschema@.deletion_hold REPLICA IDENTITY FULL;
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.deletion_hold', '');
 
@@ -704,7 +710,7 @@ COMMENT ON FUNCTION @extschema@.refuse_held_account() IS
 -- deletion_status
 --
 CREATE FUNCTION @extschema@.deletion_policy_status(
-    policy text,
+    OUT policy text,
     OUT users_due bigint,
     OUT oldest_due timestamptz,
     OUT users_held bigint,
@@ -712,53 +718,56 @@ CREATE FUNCTION @extschema@.deletion_policy_status(
     OUT scheduled boolean
 )
 RETURNS SETOF record
-LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT ROWS 1
+LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT ROWS 10
 AS 'MODULE_PATHNAME';
 
-COMMENT ON FUNCTION @extschema@.deletion_policy_status(text) IS
-'what view deletion_status shows of a policy that is not in tables of the extension; its columns are explained there
+COMMENT ON FUNCTION @extschema@.deletion_policy_status() IS
+'what view deletion_status shows that is not in tables of the extension: a row for each policy; its columns are explained there
 changes nothing, and keeps no lock
-raises an error if the caller may not read the account table, or there is no such policy';
+raises an error if the caller may not read an account table';
 
 CREATE VIEW @extschema@.deletion_status AS
-SELECT p.policy, p.enabled, s.users_due, s.oldest_due,
+SELECT s.policy, coalesce(p.enabled, true) AS enabled, s.users_due, s.oldest_due,
     pg_catalog.date_trunc('second', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.oldest_due) AS oldest_due_age,
     CASE WHEN s.users_due IS NOT NULL THEN
-        coalesce(s.oldest_due OPERATOR(pg_catalog.+) p.overdue_after OPERATOR(pg_catalog.<) pg_catalog.clock_timestamp(), false)
+        coalesce(s.oldest_due OPERATOR(pg_catalog.+) coalesce(p.overdue_after, '1 day') OPERATOR(pg_catalog.<) pg_catalog.clock_timestamp(), false)
     END AS overdue,
     s.users_held, f.users_failing, f.failing_since,
     coalesce(CASE WHEN NOT p.enabled THEN 'policy is disabled' END, s.blocked_by, f.most) AS blocked_by,
-    run.last_run, run.last_success, g.running, run.next_run, s.scheduled
-FROM @extschema@.deletion_policy p
-CROSS JOIN LATERAL @extschema@.deletion_policy_status(p.policy) s
+    run.last_run, run.last_result, run.last_success, g.running, run.next_run, s.scheduled
+FROM @extschema@.deletion_policy_status() s
+LEFT JOIN @extschema@.deletion_policy p ON p.policy OPERATOR(pg_catalog.=) s.policy
 CROSS JOIN LATERAL (
     SELECT pg_catalog.count(*) AS users_failing, pg_catalog.min(first_attempt_at) AS failing_since,
         pg_catalog.mode() WITHIN GROUP (ORDER BY message) AS most
     FROM @extschema@.deletion_failure
-    WHERE policy OPERATOR(pg_catalog.=) p.policy
+    WHERE policy OPERATOR(pg_catalog.=) s.policy
 ) f
 CROSS JOIN LATERAL (
     SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN coalesce(pg_catalog.bool_or(running), false) END AS running
     FROM @extschema@.deletion_progress
-    WHERE policy OPERATOR(pg_catalog.=) p.policy
+    WHERE policy OPERATOR(pg_catalog.=) s.policy
 ) g
 CROSS JOIN LATERAL (
     SELECT pg_catalog.max(started_at) AS last_run,
+        (SELECT pg_catalog.concat_ws(': ', stop_reason, message) FROM @extschema@.deletion_run
+            WHERE policy OPERATOR(pg_catalog.=) s.policy AND completed_at IS NOT NULL
+            ORDER BY started_at DESC LIMIT 1) AS last_result,
         (SELECT pg_catalog.max(completed_at) FROM @extschema@.deletion_run
-            WHERE policy OPERATOR(pg_catalog.=) p.policy AND stop_reason OPERATOR(pg_catalog.=) 'drained') AS last_success,
+            WHERE policy OPERATOR(pg_catalog.=) s.policy AND stop_reason OPERATOR(pg_catalog.=) 'drained') AS last_success,
         pg_catalog.max(started_at) OPERATOR(pg_catalog.+) (pg_catalog.percentile_disc(0.5) WITHIN GROUP (ORDER BY gap)) AS next_run
     FROM (
         SELECT started_at, started_at OPERATOR(pg_catalog.-) pg_catalog.lag(started_at) OVER (ORDER BY started_at) AS gap
         FROM (
             SELECT started_at FROM @extschema@.deletion_run
-            WHERE policy OPERATOR(pg_catalog.=) p.policy
+            WHERE policy OPERATOR(pg_catalog.=) s.policy
             ORDER BY started_at DESC LIMIT 8
         ) last_runs
     ) gaps
 ) run;
 
 COMMENT ON VIEW @extschema@.deletion_status IS
-'is all well? one row for each policy; whoever reads it needs EXECUTE on deletion_policy_status(), and SELECT on the account tables';
+'is all well? one row for each policy, and for the built-in one also before it is registered; whoever reads it needs EXECUTE on deletion_policy_status(), and SELECT on the account tables';
 COMMENT ON COLUMN @extschema@.deletion_status.policy IS
 'name of the policy';
 COMMENT ON COLUMN @extschema@.deletion_status.enabled IS
@@ -781,6 +790,8 @@ COMMENT ON COLUMN @extschema@.deletion_status.blocked_by IS
 'what would stop the next run, or else what most of the failing accounts fail for; null: nothing';
 COMMENT ON COLUMN @extschema@.deletion_status.last_run IS
 'when the last run began, as far as the ledger goes back';
+COMMENT ON COLUMN @extschema@.deletion_status.last_result IS
+'stop_reason of the last run that has ended, and the error if that was one';
 COMMENT ON COLUMN @extschema@.deletion_status.last_success IS
 'when the last run ended that left nothing due but what failed, or is on hold';
 COMMENT ON COLUMN @extschema@.deletion_status.running IS

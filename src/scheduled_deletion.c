@@ -482,20 +482,22 @@ check_deletion_policy(PG_FUNCTION_ARGS)
 }
 
 /*
- * deletion_policy_status(policy text) RETURNS TABLE (...)
+ * deletion_policy_status() RETURNS TABLE (...)
  *
- * How a policy stands now.
+ * How each policy stands now, the built-in one also before it is registered.
  */
 Datum
 deletion_policy_status(PG_FUNCTION_ARGS)
 {
 	List	   *policies;
+	ListCell   *lc;
 
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
-	policies = sd_load_policies(get_func_namespace(fcinfo->flinfo->fn_oid),
-								get_text_argument(fcinfo, 0), true, false);
-	sd_put_status(linitial(policies), (ReturnSetInfo *) fcinfo->resultinfo);
+	policies = sd_find_policies(get_func_namespace(fcinfo->flinfo->fn_oid),
+								NULL, true, false);
+	foreach(lc, policies)
+		sd_put_status(lfirst(lc), (ReturnSetInfo *) fcinfo->resultinfo);
 	SPI_finish();
 	return (Datum) 0;
 }

@@ -420,6 +420,7 @@ extern void sd_write_audit_row(DeletionPlan *plan, Datum *key,
 extern Datum sd_performed_by(DeletionPlan *plan, char *performed_by);
 
 /* preflight.c */
+extern bool sd_may_run(void);
 extern void sd_check_session(const char *command);
 extern void sd_check_tables(DeletionPlan *plan);
 extern List *sd_missing_privileges(DeletionPlan *plan, Oid role);
@@ -489,6 +490,8 @@ extern void sd_write_leftovers(DeletionPlan *plan, PlanLink *link, int limit,
 
 /* policy.c */
 extern List *sd_load_policies(Oid schema, const char *name, bool all,
+							  bool may_register);
+extern List *sd_find_policies(Oid schema, const char *name, bool all,
 							  bool may_register);
 extern bool sd_is_enabled(Oid schema, const char *policy);
 extern void sd_set_column(PolicyRow *row, int column, Datum value);

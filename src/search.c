@@ -59,6 +59,7 @@ static int	equal_failures_to_stop(Failure *failure);
 static int	choose_chunk_size(Run *run);
 static void try_in_parts(Run *run, Account **accounts, int naccounts,
 						 bool keep);
+static void note_moment_failure(Run *run, Failure *failure);
 static bool is_of_others(Failure *failure);
 static void try_together(Run *run, Account **accounts, int naccounts);
 static void charge(Run *run, Account *account, Failure *failure);
@@ -78,6 +79,7 @@ sd_delete_batch(Run *run, Account *accounts, int naccounts, bool whole)
 	{
 		if (sd_attempt(run, batch, naccounts, true, &failure))
 			return true;
+		note_moment_failure(run, failure);
 		if (may_be_everybodys(failure))
 			stop_if_all_fail(run, batch, naccounts, failure);
 		if (naccounts > SD_FIRST_BATCH_SIZE)
@@ -238,12 +240,23 @@ try_in_parts(Run *run, Account **accounts, int naccounts, bool keep)
 		charge(run, accounts[0], failure);
 		return;
 	}
-	if (failure->kind == SD_MOMENT_FAILURE &&
-		++run->moment_failures > SD_MAX_MOMENT_FAILURES)
-		run->is_impatient = true;
+	note_moment_failure(run, failure);
 	for (int start = 0; start < naccounts; start += part)
 		try_in_parts(run, accounts + start, Min(part, naccounts - start),
 					 keep);
+}
+
+/*
+ * After some lock timeouts, wait for no more locks.  Where the accounts of a batch are
+ * locked for that batch only, one is enough: others may want them, who do not wait for
+ * the rest of a transaction in the other case, either.
+ */
+static void
+note_moment_failure(Run *run, Failure *failure)
+{
+	if (failure->kind == SD_MOMENT_FAILURE &&
+		++run->moment_failures > (run->commits ? 0 : SD_MAX_MOMENT_FAILURES))
+		run->is_impatient = true;
 }
 
 /*

@@ -33,7 +33,7 @@
 
 #include "run.h"
 
-#define NSTATUS_COLUMNS	5
+#define NSTATUS_COLUMNS	6
 
 /* unknown, of what may be true or false */
 #define UNKNOWN			(-1)
@@ -76,18 +76,23 @@ sd_put_status(DeletionPolicy *policy, ReturnSetInfo *result)
 	if (status.due == SD_UNKNOWN)
 		look(&status, look_without_plan);
 
-	values[0] = Int64GetDatum(status.due);
-	nulls[0] = status.due == SD_UNKNOWN;
-	values[1] = TimestampTzGetDatum(status.oldest);
-	nulls[1] = !status.has_oldest;
-	values[2] = Int64GetDatum(status.held);
-	nulls[2] = status.held == SD_UNKNOWN;
+	if (!sd_may_run())
+		status.blocked_by = psprintf("setting scheduled_deletion.enabled is \"%s\"",
+									 sd_enabled);
+
+	values[0] = CStringGetTextDatum(policy->name);
+	values[1] = Int64GetDatum(status.due);
+	nulls[1] = status.due == SD_UNKNOWN;
+	values[2] = TimestampTzGetDatum(status.oldest);
+	nulls[2] = !status.has_oldest;
+	values[3] = Int64GetDatum(status.held);
+	nulls[3] = status.held == SD_UNKNOWN;
 	if (status.blocked_by != NULL)
-		values[3] = CStringGetTextDatum(status.blocked_by);
+		values[4] = CStringGetTextDatum(status.blocked_by);
 	else
-		nulls[3] = true;
-	values[4] = BoolGetDatum(scheduled == true);
-	nulls[4] = scheduled == UNKNOWN;
+		nulls[4] = true;
+	values[5] = BoolGetDatum(scheduled == true);
+	nulls[5] = scheduled == UNKNOWN;
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
