@@ -108,6 +108,33 @@ SELECT outcome(:'report');
 SELECT count(*) FROM erasure.deletion_failure;
 TABLE broken_promises;
 
+-- accounts that have failed before come in batches of that size, too
+DELETE FROM commits;
+SELECT count(add_account('failing ' || n)) FROM generate_series(1, 20) n;
+INSERT INTO invoices SELECT id FROM profiles;
+CALL run_scheduled_deletions(batch_size => 2, raise_on_failure => false) \gset
+SELECT outcome(:'report');
+DELETE FROM invoices;
+CALL run_scheduled_deletions(batch_size => 2) \gset
+SELECT outcome(:'report');
+SELECT max(users) <= 2 AS as_asked FROM (SELECT sum(users) FROM commits GROUP BY transaction) t (users);
+
+-- the clock was wrong when an account failed: whoever asks for it to be retried gets it
+SELECT add_account('early');
+INSERT INTO invoices VALUES (account('early'));
+CALL run_scheduled_deletions(raise_on_failure => false) \gset
+SELECT outcome(:'report');
+ALTER TABLE erasure.deletion_failure DISABLE TRIGGER USER;
+UPDATE erasure.deletion_failure SET last_attempt_at = now() + interval '10 years', next_attempt_at = now() + interval '10 years';
+DELETE FROM invoices;
+CALL run_scheduled_deletions() \gset
+SELECT outcome(:'report');
+SELECT erasure.retry_account();
+CALL run_scheduled_deletions() \gset
+SELECT outcome(:'report');
+ALTER TABLE erasure.deletion_failure ENABLE TRIGGER USER;
+DELETE FROM erasure.deletion_failure;
+
 -- what ends a run leaves what was committed before: a schema that is not fit any more ...
 SELECT count(add_account('person' || n, '2020-01-01'::timestamptz + n * interval '1 day')) FROM generate_series(1, 6) n;
 INSERT INTO accounts_before SELECT * FROM profiles;
@@ -184,6 +211,25 @@ ALTER TABLE guests RENAME COLUMN due TO deletion_scheduled_at;
 INSERT INTO members SELECT n, '2020-01-01' FROM generate_series(1, 3) n;
 CALL run_scheduled_deletions(max_accounts => 4) \gset
 SELECT policy.key, outcome(value) FROM jsonb_each(:'report'::jsonb -> 'policies') policy ORDER BY 1;
+-- the DETAIL counts all that was committed before, by every policy
+SELECT count(add_account('before ' || n)) FROM generate_series(1, 3) n;
+DELETE FROM members;
+INSERT INTO members VALUES (1, '2020-01-01');
+CREATE FUNCTION cancel() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_cancel_backend(pg_backend_pid()); PERFORM pg_sleep(10); RETURN OLD; END $$;
+CREATE TRIGGER cancel BEFORE DELETE ON members FOR EACH ROW EXECUTE FUNCTION cancel();
+CALL run_scheduled_deletions();  -- fails
+SELECT policy, users_deleted FROM erasure.deletion_run ORDER BY run_id DESC, policy LIMIT 2;
+DROP TRIGGER cancel ON members;
+
+-- accounts that refer to each other go together, though batches begin small
+CREATE TABLE people (id int PRIMARY KEY, referred_by int REFERENCES people, deletion_scheduled_at timestamptz);
+CREATE TABLE people_log (user_id int, action text, details jsonb, performed_by int, created_at timestamptz);
+SELECT erasure.add_deletion_policy('people', 'people', audit_table => 'people_log');
+INSERT INTO people SELECT n, CASE WHEN n % 40 <> 1 THEN n - 1 END, '2020-01-01' FROM generate_series(1, 200) n;
+CALL run_scheduled_deletions('people') \gset
+SELECT outcome(:'report');
+SELECT erasure.remove_deletion_policy('people');
+
 -- the only one, and none at all, must be able to
 ALTER TABLE guests RENAME COLUMN deletion_scheduled_at TO due;
 CALL run_scheduled_deletions('guests', raise_on_failure => false);  -- fails

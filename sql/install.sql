@@ -100,6 +100,33 @@ SELECT conname, pg_get_constraintdef(c.oid) FROM pg_constraint c JOIN pg_depend 
 WHERE c.connamespace = 'erasure'::regnamespace AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass);
 ROLLBACK;
 
+-- the same of operators for all pairs of types: none is taken in
+BEGIN;
+DROP EXTENSION scheduled_deletion;
+DO $$
+DECLARE
+    types text[] := '{int2,int4,int8,float8,numeric,text,name,oid,regclass,regprocedure,"\"char\"",interval,timestamptz,boolean,jsonb}';
+    a text;
+    b text;
+    o text;
+BEGIN
+    FOREACH a IN ARRAY types LOOP
+        FOREACH b IN ARRAY types LOOP
+            EXECUTE format('CREATE FUNCTION erasure.decoy(%s, %s) RETURNS boolean LANGUAGE plpgsql AS ''BEGIN RAISE ''''decoy called by %%'''', current_user; END''', a, b);
+            FOREACH o IN ARRAY '{=,<>,<,<=,>,>=,+,-,*,/,||,&,~~}'::text[] LOOP
+                EXECUTE format('CREATE OPERATOR erasure.%s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = erasure.decoy)', o, a, b);
+            END LOOP;
+        END LOOP;
+    END LOOP;
+END
+$$;
+CREATE EXTENSION scheduled_deletion SCHEMA erasure;
+SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS taken_in, o.oid::regoperator AS decoy
+FROM pg_depend d JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND d.refobjid = o.oid
+WHERE o.oprnamespace = 'erasure'::regnamespace AND d.classid <> 'pg_operator'::regclass
+ORDER BY 1, 2::text;
+ROLLBACK;
+
 -- the constraints of the tables
 \set VERBOSITY terse
 CREATE TEMPORARY TABLE policy AS SELECT * FROM erasure.deletion_policy;
@@ -126,3 +153,5 @@ DROP ROLE regress_sd_somebody;
 -- the settings are there once the library is loaded, and no others
 SHOW scheduled_deletion.batch_size;
 SET scheduled_deletion.no_such_setting = 1;  -- fails
+-- whoever runs a job, or has a trigger fire in it, must not say how long is remembered
+SELECT name, context FROM pg_settings WHERE name LIKE 'scheduled_deletion.%' AND context <> 'user';

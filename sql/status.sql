@@ -73,6 +73,17 @@ SELECT -n, 'people', 'procedure', 'nobody', '{}', 0, t, t, t + interval '1 min',
 FROM (VALUES (4, '2998-12-31 02:00'::timestamptz), (3, '2999-01-01 02:00'), (2, '2999-01-02 02:00'), (5, '2999-01-02 14:00'), (1, '2999-01-03 02:00'), (0, '2999-01-04 02:00')) r (n, t);
 SELECT last_run, last_success, next_run FROM erasure.deletion_status;
 
+-- one policy's dates do not hide the status of the others
+CREATE TABLE members (id int PRIMARY KEY, deletion_scheduled_at timestamptz);
+CREATE TABLE members_log (user_id int, action text, details jsonb, performed_by int, created_at timestamptz);
+SELECT erasure.add_deletion_policy('members', 'members', audit_table => 'members_log');
+INSERT INTO members VALUES (1, '-infinity');
+SELECT policy, users_due, oldest_due, oldest_due_age, overdue FROM erasure.deletion_status WHERE policy = 'members';
+UPDATE members SET deletion_scheduled_at = now();
+SELECT erasure.alter_deletion_policy('members', overdue_after => '300000 years');
+SELECT policy, users_due, overdue FROM erasure.deletion_status ORDER BY 1;
+SELECT erasure.remove_deletion_policy('members');
+
 -- who looks needs no more than what is looked at
 CREATE ROLE regress_sd_watcher;
 GRANT USAGE ON SCHEMA app, erasure TO regress_sd_watcher;

@@ -206,11 +206,15 @@ sd_copy_failing(Run *run, Account **accounts)
 	return take_failing(run, &next, *accounts, FAILING_BATCH);
 }
 
-/* Was an account tried since the run began, by it or by another? */
+/*
+ * Was an account tried since the run began, by it or by another?  What is to come was
+ * written when the clock was wrong.
+ */
 static bool
 was_tried(Run *run, Account *account)
 {
-	return account->last_attempt_at >= run->started_at;
+	return account->last_attempt_at >= run->started_at &&
+		account->last_attempt_at <= GetCurrentTimestamp();
 }
 
 /* From that one on, which moves on; returns how many */
@@ -292,6 +296,8 @@ sd_try_failing(Run *run, int64 limit)
 	MemoryContextReset(run->batch_context);
 	MemoryContextSwitchTo(run->batch_context);
 	limit = Min(limit, run->can_defer ? SMALL_FAILING_BATCH : FAILING_BATCH);
+	if (run->commits)
+		limit = Min(limit, Min(run->batch_size, run->pace.size));
 	accounts = palloc(sizeof(Account) * Max(limit, 1));
 	n = take_failing(run, &run->next_failing, accounts, limit);
 	if (n > 0)

@@ -109,6 +109,14 @@ sd_concerns_the_call(ErrorData *edata)
 		kind == SD_SERVER_FAILURE;
 }
 
+/* Is it an error that another transaction need not meet? */
+bool
+sd_may_try_again(ErrorData *edata)
+{
+	return edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		sd_fatal_failure(edata)->kind == SD_MOMENT_FAILURE;
+}
+
 /* The failure of an account that a foreign key of "table" stops */
 Failure *
 sd_blocked_failure(Oid constraint, Oid table)

@@ -228,7 +228,6 @@ change_quietly(Oid schema, bool (*body) (void *))
 	bool		done;
 	ErrorData  *error = sd_in_subtransaction(body, &schema, true, &done);
 
-	if (error != NULL &&
-		sd_failure_from_error(error, "", InvalidOid)->kind != SD_MOMENT_FAILURE)
+	if (error != NULL && !sd_may_try_again(error))
 		ReThrowError(error);
 }

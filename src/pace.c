@@ -62,8 +62,12 @@ sd_choose_batch(Run *run, bool *whole)
 
 	if (run->commits)
 	{
+		/* accounts that refer to each other can only go together */
+		int			least = sd_has_related_accounts(run->plan) ? SD_FIRST_BATCH_SIZE : 1;
+
+		largest = Min(Max(run->pace.size, least), run->batch_size);
 		*whole = size >= Min(run->pace.size, run->batch_size);
-		return Min(run->pace.size, run->batch_size);
+		return largest;
 	}
 	*whole = size >= Min(largest, Max(SD_FIRST_BATCH_SIZE, share));
 	if (*whole)

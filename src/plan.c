@@ -85,6 +85,23 @@ sd_prepare_plan(DeletionPlan *plan, bool for_few_keys)
 	}
 }
 
+/* Can accounts stop each other by a foreign key? */
+bool
+sd_has_related_accounts(DeletionPlan *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+
+		if (step->action == SD_BLOCK &&
+			list_member_oid(plan->account_tables, step->table))
+			return true;
+	}
+	return false;
+}
+
 /* Has a statement an array of keys?  Citus does not lock rows by a generic plan. */
 static bool
 takes_keys(PlanStatement *statement)

@@ -53,6 +53,7 @@ typedef struct Turn
 } Turn;
 
 static void run_policies(Call *call, List *policies);
+static void commit_quietly(Call *call);
 static ErrorData *run_policy(Call *call, Run *run);
 static void go_on(Turn *turn, Run *before);
 static ErrorData *in_transaction(Turn *turn);
@@ -94,8 +95,10 @@ run_policies(Call *call, List *policies)
 	int			nfailed = 0;
 	ListCell   *lc;
 
-	sd_tell_interrupted(call->schema);
+	/* what was registered */
 	SPI_commit();
+	sd_tell_interrupted(call->schema);
+	commit_quietly(call);
 
 	foreach(lc, policies)
 	{
@@ -114,7 +117,17 @@ run_policies(Call *call, List *policies)
 		throw_end(call, linitial(call->runs));
 
 	sd_prune_ledger(call->schema);
-	SPI_commit();
+	commit_quietly(call);
+}
+
+/* Commit what need not be done now if others are at it */
+static void
+commit_quietly(Call *call)
+{
+	ErrorData  *error = commit(call);
+
+	if (error != NULL && !sd_may_try_again(error))
+		ReThrowError(error);
 }
 
 /* Run a policy; returns the error if it could not be run, or not to its end */
@@ -141,12 +154,13 @@ run_policy(Call *call, Run *run)
 			continue;
 		}
 
-		/* the failure that it knew last may be gone */
+		/* what was known of the last failure, and of a wait, may be gone */
 		*run = before;
 		run->last_failure = NULL;
 		run->equal_failures = 0;
+		run->waiting_for = NULL;
 		run->fatal_failure = sd_fatal_failure(error);
-		if (run->fatal_failure->kind != SD_MOMENT_FAILURE || ++ntries == MAX_TRIES)
+		if (!sd_may_try_again(error) || ++ntries == MAX_TRIES)
 		{
 			run->stop_reason = error->sqlerrcode == ERRCODE_QUERY_CANCELED ?
 				"cancelled" : "failed";
@@ -335,8 +349,7 @@ write_failed_run(Turn *turn)
 
 	if (error == NULL)
 		error = commit(turn->call);
-	if (error != NULL &&
-		sd_failure_from_error(error, "", InvalidOid)->kind != SD_MOMENT_FAILURE)
+	if (error != NULL && !sd_may_try_again(error))
 		ReThrowError(error);
 	sd_tell_progress(turn->run);
 }
@@ -360,7 +373,11 @@ throw_end(Call *call, Run *run)
 {
 	Failure    *failure = run->fatal_failure;
 	const char *hint = failure->hint;
+	int64		ndeleted = 0;
+	ListCell   *lc;
 
+	foreach(lc, call->runs)
+		ndeleted += ((Run *) lfirst(lc))->results.deleted;
 	if (hint == NULL && failure->sqlstate == ERRCODE_QUERY_CANCELED)
 		hint = "If statement_timeout ended it, raise that, or bound the run with max_runtime.";
 	else if (hint == NULL && failure->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
@@ -370,7 +387,7 @@ throw_end(Call *call, Run *run)
 			 errmsg("%s", failure->message),
 			 errdetail_plural("%lld account was deleted and committed before.",
 							  "%lld accounts were deleted and committed before.",
-							  run->results.deleted, (long long) run->results.deleted),
+							  ndeleted, (long long) ndeleted),
 			 hint != NULL ? errhint("%s", hint) : 0));
 }
 

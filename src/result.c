@@ -125,7 +125,6 @@ sd_tables_of_plan(DeletionPlan *plan)
 		PlanStep   *step = lfirst(lc);
 		TableRows  *table = palloc0(sizeof(TableRows));
 
-		table->table = step->table;
 		table->table_name = step->table_name;
 		table->action = step->action;
 		if (step->definition != NULL)
@@ -182,7 +181,10 @@ sd_sum_tables(List *tables, List *others, int64 *rows)
 	return sums;
 }
 
-/* That which has the same done to rows of the same table, or NULL */
+/*
+ * That which has the same done to rows of a table of that name, or NULL: one that was
+ * made anew since counts together with the one that is gone.
+ */
 static TableRows *
 find_table(List *tables, TableRows *like)
 {
@@ -192,7 +194,8 @@ find_table(List *tables, TableRows *like)
 	{
 		TableRows  *table = lfirst(lc);
 
-		if (table->table == like->table && table->action == like->action)
+		if (strcmp(table->table_name, like->table_name) == 0 &&
+			table->action == like->action)
 			return table;
 	}
 	return NULL;

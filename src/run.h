@@ -96,7 +96,6 @@ typedef struct LagLimit
 /* Rows of a table to which a run has done something */
 typedef struct TableRows
 {
-	Oid			table;
 	char	   *table_name;
 	StepAction	action;
 	char	   *reason;			/* why they are kept, or NULL */

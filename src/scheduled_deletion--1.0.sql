@@ -39,7 +39,7 @@ CREATE TABLE @extschema@.deletion_policy (
     overdue_after interval NOT NULL CHECK (overdue_after >= '0'),
     enabled boolean NOT NULL,
     brake_accounts integer NOT NULL CHECK (brake_accounts >= 0),
-    brake_share float8 NOT NULL CHECK (brake_share > 0 AND brake_share <= 1)
+    brake_share float8 NOT NULL CHECK (brake_share OPERATOR(pg_catalog.>) 0::float8 AND brake_share OPERATOR(pg_catalog.<=) 1::float8)
 );
 
 COMMENT ON TABLE @extschema@.deletion_policy IS
@@ -312,7 +312,7 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.deletion_run', '');
 CREATE VIEW @extschema@.deletion_progress AS
 SELECT r.run_id, r.policy, r.pid, lock.held AS running, r.started_at, r.updated_at,
     r.waiting_for, r.users_due, d.users_done, r.users_failed, r.records_deleted,
-    d.users_done OPERATOR(pg_catalog./) nullif(d.seconds, 0) AS users_per_second,
+    CASE WHEN d.seconds OPERATOR(pg_catalog.>) 0::float8 THEN d.users_done OPERATOR(pg_catalog./) d.seconds END AS users_per_second,
     CASE WHEN lock.held AND d.users_done OPERATOR(pg_catalog.>) 0 AND r.users_due OPERATOR(pg_catalog.>=) d.users_done THEN
         r.updated_at OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
             d.seconds OPERATOR(pg_catalog.*) (r.users_due OPERATOR(pg_catalog.-) d.users_done) OPERATOR(pg_catalog./) d.users_done)
@@ -728,15 +728,20 @@ raises an error if the caller may not read an account table';
 
 CREATE VIEW @extschema@.deletion_status AS
 SELECT s.policy, coalesce(p.enabled, true) AS enabled, s.users_due, s.oldest_due,
-    pg_catalog.date_trunc('second', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.oldest_due) AS oldest_due_age,
-    CASE WHEN s.users_due IS NOT NULL THEN
-        coalesce(s.oldest_due OPERATOR(pg_catalog.+) coalesce(p.overdue_after, '1 day') OPERATOR(pg_catalog.<) pg_catalog.clock_timestamp(), false)
+    pg_catalog.date_trunc('second', age.age) AS oldest_due_age,
+    CASE WHEN s.users_due IS NULL THEN NULL
+        WHEN s.oldest_due IS NULL THEN false
+        WHEN age.age IS NULL THEN true
+        ELSE age.age OPERATOR(pg_catalog.>) coalesce(p.overdue_after, '1 day')
     END AS overdue,
     s.users_held, f.users_failing, f.failing_since,
     coalesce(CASE WHEN NOT p.enabled THEN 'policy is disabled' END, s.blocked_by, f.most) AS blocked_by,
     run.last_run, run.last_result, run.last_success, g.running, run.next_run, s.scheduled
 FROM @extschema@.deletion_policy_status() s
 LEFT JOIN @extschema@.deletion_policy p ON p.policy OPERATOR(pg_catalog.=) s.policy
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN pg_catalog.isfinite(s.oldest_due) THEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.oldest_due END AS age
+) age
 CROSS JOIN LATERAL (
     SELECT pg_catalog.count(*) AS users_failing, pg_catalog.min(first_attempt_at) AS failing_since,
         pg_catalog.mode() WITHIN GROUP (ORDER BY message) AS most
@@ -754,7 +759,7 @@ CROSS JOIN LATERAL (
             WHERE policy OPERATOR(pg_catalog.=) s.policy AND completed_at IS NOT NULL
             ORDER BY started_at DESC LIMIT 1) AS last_result,
         (SELECT pg_catalog.max(completed_at) FROM @extschema@.deletion_run
-            WHERE policy OPERATOR(pg_catalog.=) s.policy AND stop_reason OPERATOR(pg_catalog.=) 'drained') AS last_success,
+            WHERE policy OPERATOR(pg_catalog.=) s.policy AND stop_reason OPERATOR(pg_catalog.=) 'drained' AND users_skipped OPERATOR(pg_catalog.=) 0::bigint) AS last_success,
         pg_catalog.max(started_at) OPERATOR(pg_catalog.+) (pg_catalog.percentile_disc(0.5) WITHIN GROUP (ORDER BY gap)) AS next_run
     FROM (
         SELECT started_at, started_at OPERATOR(pg_catalog.-) pg_catalog.lag(started_at) OVER (ORDER BY started_at) AS gap

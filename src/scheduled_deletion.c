@@ -204,7 +204,7 @@ _PG_init(void)
 							90 * 24 * 60,
 							0,
 							INT_MAX,
-							PGC_USERSET,
+							PGC_SUSET,
 							GUC_UNIT_MIN,
 							NULL, NULL, NULL);
 	MarkGUCPrefixReserved("scheduled_deletion");

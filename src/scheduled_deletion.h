@@ -432,6 +432,7 @@ extern List *sd_hidden_tables(DeletionPlan *plan, Oid role);
 /* plan.c */
 extern DeletionPlan *sd_make_plan(DeletionPolicy *policy, LOCKMODE lockmode);
 extern DeletionPlan *sd_begin_plan(DeletionPolicy *policy, LOCKMODE lockmode);
+extern bool sd_has_related_accounts(DeletionPlan *plan);
 extern void sd_prepare_plan(DeletionPlan *plan, bool for_few_keys);
 
 /* due.c */
@@ -561,6 +562,7 @@ extern Failure *sd_failure_from_error(ErrorData *edata, const char *doing,
 									  Oid table);
 extern Failure *sd_fatal_failure(ErrorData *edata);
 extern bool sd_concerns_the_call(ErrorData *edata);
+extern bool sd_may_try_again(ErrorData *edata);
 extern Failure *sd_blocked_failure(Oid constraint, Oid table);
 extern Failure *sd_kept_rows_failure(Oid table);
 extern Failure *sd_held_rows_failure(Oid table, const char *reason);

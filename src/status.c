@@ -221,11 +221,14 @@ is_scheduled(const char *policy)
 		pg_class_aclcheck(jobs, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		return UNKNOWN;
 
-	/* one that names no policy runs them all */
-	if (sd_query_catalog("SELECT FROM cron.job WHERE active AND database = current_database()"
-						 " AND command ~ '(process|run)_scheduled_deletions'"
-						 " AND (position(quote_literal($1) IN command) > 0"
-						 " OR command !~ '_scheduled_deletions\\s*\\(\\s*(policy\\s*=>\\s*)?''')"
+	/* one that names no policy, by its name or as the first argument, runs them all */
+	if (sd_query_catalog("SELECT FROM cron.job,"
+						 " regexp_replace(command, '--[^\\n]*|/\\*.*?\\*/', '', 'g') c"
+						 " WHERE active AND database = current_database()"
+						 " AND c ~* '(process|run)_scheduled_deletions\"?\\s*\\('"
+						 " AND c !~* 'dry_run\"?\\s*(=>|:=)\\s*true'"
+						 " AND (position(quote_literal($1) IN c) > 0 OR position('$' || $1 || '$' IN c) > 0"
+						 " OR c !~* '(_scheduled_deletions\"?\\s*\\(\\s*E?[''$]|policy\"?\\s*(=>|:=))')"
 						 " LIMIT 1", lengthof(argtypes), argtypes, values) > 0)
 		return true;
 	return check_enable_rls(jobs, InvalidOid, true) == RLS_ENABLED ? UNKNOWN : false;

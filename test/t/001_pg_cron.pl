@@ -98,5 +98,37 @@ is( $node->safe_psql(
 	'10|10|t',
 	'each has one audit row');
 
+# deletion_status tells which policies an active job of pg_cron runs.
+$node->safe_psql(
+	'app', q{
+	CREATE TABLE users (id int PRIMARY KEY, deletion_scheduled_at timestamptz);
+	CREATE TABLE users_log (user_id int, action text, details jsonb, performed_by int, created_at timestamptz);
+	SELECT add_deletion_policy('users', 'users', audit_table => 'users_log');
+});
+my $scheduled =
+  q{SELECT string_agg(policy, ' ' ORDER BY policy) FILTER (WHERE scheduled) FROM deletion_status};
+my $job =
+  q{SELECT cron.schedule('hard-delete-scheduled-accounts', '0 2 * * *', $job$%s$job$)};
+foreach my $case (
+	[ 'SELECT process_scheduled_deletions()', 'built-in users' ],
+	[ 'CALL run_scheduled_deletions()', 'built-in users' ],
+	[ q{call "public".RUN_scheduled_deletions('users')}, 'users' ],
+	[ q{CALL run_scheduled_deletions(max_runtime => '1 hour')}, 'built-in users' ],
+	[ q{CALL run_scheduled_deletions(max_runtime => '1 hour', policy => 'users')}, 'users' ],
+	[ q{CALL run_scheduled_deletions(policy := $x$users$x$)}, 'users' ],
+	[ q{CALL run_scheduled_deletions($users$users$users$)}, 'users' ],
+	[ q{SELECT process_scheduled_deletions(dry_run => true)}, '' ],
+	[ q{SELECT 1 -- process_scheduled_deletions()}, '' ],
+	[ q{SELECT 1 /* process_scheduled_deletions() */}, '' ])
+{
+	my ($command, $policies) = @$case;
+	$node->safe_psql('app', sprintf($job, $command));
+	is($node->safe_psql('app', $scheduled), $policies, "scheduled: $command");
+}
+$node->safe_psql('app',
+	q{SELECT cron.schedule('hard-delete-scheduled-accounts', '0 2 * * *', 'CALL run_scheduled_deletions()');
+	SELECT cron.alter_job(jobid, active => false) FROM cron.job});
+is($node->safe_psql('app', $scheduled), '', 'nor by one that is not active');
+
 $node->stop;
 done_testing();
