@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # A private copy of a PostgreSQL installation, and a server that runs from it.
 #
-# Sourced by test.sh and demo.sh.  PostgreSQL finds its files relative to its
-# executables, so a copy of those, beside symbolic links to everything else, is
-# an installation of its own: what its pg_config says to install goes there, and
-# neither the system nor any other server ever sees it.
+# Sourced by test.sh, demo.sh and bench/live.sh.  PostgreSQL finds its files
+# relative to its executables, so a copy of those, beside symbolic links to
+# everything else, is an installation of its own: what its pg_config says to
+# install goes there, and neither the system nor any other server ever sees it.
 #
 #   prepare                 install what is missing, make the copy, copy the sources
 #   build_extension         build and install, in the copied sources and for the copy
@@ -19,9 +19,12 @@
 set -euo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-workdir='' # everything is in here, and goes with it
-drop_in='' # the file that keeps Debian from making a cluster, while it exists
-job=''     # the process group of run_job
+place=/tmp  # whoever sources this may change these three
+tools=()    # PROGRAM=PACKAGE: what else is needed, and its package in Debian
+settings=() # last lines of postgresql.conf
+workdir=''  # everything is in here, and goes with it
+drop_in=''  # the file that keeps Debian from making a cluster, while it exists
+job=''      # the process group of run_job
 
 die() {
 	printf '%s\n' "$@" >&2
@@ -123,10 +126,12 @@ need() { # "PACKAGE…" COMMAND…
 }
 
 find_missing() {
+	local tool
 	missing=()
 	need "gcc libc6-dev" gcc -E -include stdlib.h -x c /dev/null
 	need "make" make --version
 	need "perl libipc-run-perl" perl -MIPC::Run -MTest::More -e 1
+	for tool in "${tools[@]}"; do need "${tool#*=}" "${tool%%=*}" --version; done
 	if [[ -n $major ]]; then
 		need "postgresql-$major" has_server
 		need "postgresql-server-dev-$major" has_headers
@@ -223,7 +228,7 @@ prepare() {
 	unset MAKEFLAGS MAKELEVEL
 
 	install_packages
-	workdir=$(mktemp -d /tmp/sd.XXXXXX) # short: a socket's path has 107 bytes at most
+	workdir=$(mktemp -d "$place/sd.XXXXXX") # short: a socket's path has 107 bytes at most
 	((EUID)) || chown "$(as_owner id -u)" "$workdir"
 	export TMPDIR=$workdir # for what the tests make, too
 	copy_sources
@@ -243,6 +248,7 @@ start_server() { # DATABASE
 		shared_preload_libraries = 'pg_cron'
 		cron.database_name = '$1'
 		cron.host = '$PGHOST'
+		$(printf '%s\n' "${settings[@]}")
 	EOF
 	as_owner pg_ctl start -s -w -l "$workdir/server.log" -D "$workdir/data" || {
 		cat "$workdir/server.log" >&2
