@@ -3,6 +3,7 @@
 #	make, make install, make installcheck	as with any other
 #	make test				all tests, on a server of their own
 #	make demo				the main job, shown on a server of its own
+#	make bench-live			what clients notice of it, measured likewise
 
 EXTENSION = scheduled_deletion
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" scheduled_deletion.control)
@@ -103,4 +104,7 @@ dist:
 demo test:
 	test/$@.sh
 
-.PHONY: dist demo test
+bench-live:
+	test/bench/live.sh
+
+.PHONY: dist demo test bench-live
