@@ -31,9 +31,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/../private_server.sh"
 place=/var/tmp # /tmp may be in memory
 tools=(gnuplot=gnuplot-nox)
 
-# What a live server of this size would have; the rest is as by default.
+# What a live server of this size would have; the rest is as by default.  It has WAL
+# files enough to use again, so a new server has to keep those that loading took.
 live_settings=(
 	'shared_buffers = 1GB'
+	'min_wal_size = 2GB'
 	'max_wal_size = 4GB'
 	'fsync = on'
 	'synchronous_commit = on'

@@ -9,7 +9,8 @@ WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' \gset
 SELECT E'\n' || format(
     'Accounts: %s, with %s million rows, %s MB with indexes; %s of them due. Clients: %s, which begin '
     '%s transactions a second (60 %% reads, 20 %% inserts, 20 %% updates) of accounts that stay; '
-    'a latency counts from when a transaction was to begin. Medians of %s rounds. '
+    'a latency counts from when a transaction was to begin. Medians of %s rounds, each run soon after '
+    'a checkpoint, so that the WAL has whole pages. '
     'PostgreSQL %s, %s; %s.',
     :'accounts', :'rows', pg_database_size('base') / 1000000, :'due', :'clients', :'rate', :'rounds',
     split_part(current_setting('server_version'), ' ', 1), :'settings', :'machine');
