@@ -87,7 +87,7 @@ sd_arguments(Call *call)
 		put_int(&state, "batch_size", call->batch_size);
 	if (call->max_runtime > 0)
 		put_seconds(&state, "max_runtime", call->max_runtime);
-	if (call->pause > 0)
+	if (call->commits && call->pause != sd_pause_between * (int64) 1000)
 		put_seconds(&state, "pause", call->pause);
 	if (call->max_lag.time > 0)
 		put_seconds(&state, "max_lag", call->max_lag.time);

@@ -417,7 +417,7 @@ COMMENT ON PROCEDURE @extschema@.run_scheduled_deletions(text, integer, bigint, 
 policy, max_accounts, release_brake: as there
 batch_size: how many accounts a batch has at most; null: scheduled_deletion.batch_size
 max_runtime: begin no batch after that time; null: no limit
-pause: between two batches; null: none
+pause: between two batches; null: scheduled_deletion.pause
 raise_on_failure: raise an error at the end if an account could not be deleted, after all that could be is committed
 max_lag, max_lag_bytes: begin no batch while a standby is further behind, or a logical slot by more bytes; null: however far; needs the privileges of pg_read_all_stats
 report: the report, as there

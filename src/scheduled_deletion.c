@@ -95,7 +95,8 @@ SD_MODULE_MAGIC;
 
 int			sd_batch_size = SD_DEFAULT_BATCH_SIZE;
 char	   *sd_enabled = "on";
-int			sd_batch_duration = 500;
+int			sd_batch_duration = 50;
+int			sd_pause_between = 150;
 int			sd_lock_timeout = 1000;
 int			sd_progress_interval = 10 * 1000;
 int			sd_retention = 90 * 24 * 60;
@@ -171,7 +172,7 @@ _PG_init(void)
 							"Sets how long a batch of run_scheduled_deletions() is to take.",
 							"Its number of accounts is chosen by that.",
 							&sd_batch_duration,
-							500,
+							50,
 							1,
 							INT_MAX,
 							PGC_USERSET,
@@ -182,6 +183,16 @@ _PG_init(void)
 							"Accounts whose rows are locked for longer are put off. 0 is as long as lock_timeout says.",
 							&sd_lock_timeout,
 							1000,
+							0,
+							INT_MAX,
+							PGC_USERSET,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("scheduled_deletion.pause",
+							"Sets how long run_scheduled_deletions() rests between two batches.",
+							NULL,
+							&sd_pause_between,
+							150,
 							0,
 							INT_MAX,
 							PGC_USERSET,
@@ -283,7 +294,8 @@ run_scheduled_deletions(PG_FUNCTION_ARGS)
 	call.max_runtime = get_time_argument(fcinfo, 3, "max_runtime");
 	if (!PG_ARGISNULL(3))
 		check_positive(call.max_runtime, "max_runtime");
-	call.pause = get_time_argument(fcinfo, 4, "pause");
+	call.pause = PG_ARGISNULL(4) ? sd_pause_between * (int64) 1000 :
+		get_time_argument(fcinfo, 4, "pause");
 	call.release_brake = PG_GETARG_BOOL(6);
 	call.max_lag.time = get_time_argument(fcinfo, 7, "max_lag");
 	if (!PG_ARGISNULL(8))

@@ -66,6 +66,7 @@ extern int	sd_batch_size;
 extern char *sd_enabled;
 extern int	sd_batch_duration;
 extern int	sd_lock_timeout;
+extern int	sd_pause_between;
 extern int	sd_progress_interval;
 extern int	sd_retention;
 
