@@ -177,6 +177,26 @@ SELECT :'report'::jsonb -> 'stop_reason' AS stop_reason, count(*) AS "left" FROM
 DROP TRIGGER take_time ON audit_log;
 TABLE broken_promises;
 
+-- ... or an error that shows only at COMMIT: that batch is not counted
+CREATE SEQUENCE fired;
+CREATE FUNCTION fail_at_commit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF nextval('app.fired') = 4 THEN    -- each batch fires it twice: on trial, and at COMMIT
+        RAISE 'not this time';
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE CONSTRAINT TRIGGER fail_at_commit AFTER INSERT ON audit_log DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fail_at_commit();
+SELECT count(add_account('late ' || n, '2020-01-01'::timestamptz + n * interval '1 day')) FROM generate_series(1, 4) n;
+CALL run_scheduled_deletions(batch_size => 1);  -- fails
+SELECT users_deleted, records_deleted, stop_reason, sqlstate FROM erasure.deletion_run ORDER BY run_id DESC LIMIT 1;
+SELECT account FROM whole_accounts WHERE account LIKE 'late%';
+SELECT count(*) FROM erasure.deletion_progress;
+DROP TRIGGER fail_at_commit ON audit_log;
+CALL run_scheduled_deletions() \gset
+SELECT outcome(:'report');
+
 -- nothing of a batch is kept in memory, whether it pauses or not
 CREATE TABLE memory (batch serial, contexts bigint, bytes numeric);
 CREATE FUNCTION measure() RETURNS trigger LANGUAGE plpgsql AS $$
