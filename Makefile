@@ -63,6 +63,7 @@ OBJS = \
 	src/schedule.o \
 	src/scheduled_deletion.o \
 	src/search.o \
+	src/settings.o \
 	src/share.o \
 	src/spare.o \
 	src/spi_util.o \

@@ -285,10 +285,8 @@ attempt_body(void *arg)
 	Attempt    *attempt = arg;
 	Oid			audit_table = attempt->run->plan->policy->audit_table;
 
-	if (attempt->run->is_impatient)
-		sd_set_lock_timeout(IMPATIENT_LOCK_TIMEOUT);
-	else if (sd_lock_timeout > 0)
-		sd_set_lock_timeout(sd_lock_timeout);
+	sd_set_lock_timeout(attempt->run->is_impatient ? IMPATIENT_LOCK_TIMEOUT :
+						sd_lock_timeout);
 	lock_accounts(attempt);
 	sd_spare_held(attempt);
 	sd_begin_sharing(attempt);

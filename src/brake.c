@@ -24,7 +24,6 @@
 /* so many due accounts are never too large a share */
 #define FEW_ACCOUNTS	100
 
-static bool are_few(Run *run, int64 few);
 static int64 count_accounts(Run *run, double limit);
 
 /*
@@ -43,9 +42,9 @@ sd_brake(Run *run)
 
 	if (policy->brake_accounts > 0)
 		few = Min(few, policy->brake_accounts);
-	if (few == PG_INT64_MAX || are_few(run, few))
+	if (few == PG_INT64_MAX || sd_count_due(run, few + 1) <= few)
 		return;
-	ndue = (run->due != SD_UNKNOWN ? run->due : sd_count_due(run, PG_INT64_MAX)) - sd_count_held_due(run) -
+	ndue = sd_count_due(run, PG_INT64_MAX) - sd_count_held_due(run) -
 		sd_count_failing_due(run);
 	is_number = policy->brake_accounts > 0 && ndue > policy->brake_accounts;
 	if (!is_number &&
@@ -68,13 +67,6 @@ sd_brake(Run *run)
 					 policy->due_column)));
 }
 
-/* Are no more than so many due? */
-static bool
-are_few(Run *run, int64 few)
-{
-	return (run->due != SD_UNKNOWN ? run->due : sd_count_due(run, few + 1)) <= few;
-}
-
 /* How many accounts there are, as far as that */
 static int64
 count_accounts(Run *run, double limit)
@@ -89,7 +81,7 @@ count_accounts(Run *run, double limit)
 }
 
 /*
- * How many accounts are due, as far as that:
+ * How many accounts are due, as far as that; all of them, if the run has counted them:
  *
  *	SELECT count(*) FROM (SELECT FROM <account table> t WHERE <due> LIMIT $2) t
  */
@@ -99,6 +91,8 @@ sd_count_due(Run *run, int64 limit)
 	Oid			argtypes[] = {run->plan->due_type, INT8OID};
 	Datum		values[] = {run->cutoff, Int64GetDatum(limit)};
 
+	if (run->due != SD_UNKNOWN)
+		return run->due;
 	return sd_count(psprintf("SELECT pg_catalog.count(*) FROM (%s LIMIT $2) t",
 							 run->plan->due.query.data),
 					lengthof(argtypes), argtypes, values);

@@ -570,16 +570,11 @@ delete_failures(Oid schema, const char *policy, Datum accounts, bool all)
 	Oid			argtypes[] = {TEXTOID, TEXTARRAYOID};
 	Datum		values[] = {CStringGetTextDatum(policy), accounts};
 	char		nulls[] = {' ', all ? 'n' : ' '};
-	const char *table = sd_own_table(schema, "deletion_failure");
 
-	(void) sd_execute_as_owner(schema,
-							   psprintf("DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
-										"SELECT ctid FROM %s WHERE policy OPERATOR(pg_catalog.=) $1"
-										" AND ($2 IS NULL OR account OPERATOR(pg_catalog.=) ANY ($2))"
-										" FOR UPDATE SKIP LOCKED))",
-										table, table),
-							   SPI_OK_DELETE, lengthof(argtypes), argtypes,
-							   values, nulls);
+	sd_delete_unlocked_as_owner(schema, "deletion_failure",
+								"policy OPERATOR(pg_catalog.=) $1"
+								" AND ($2 IS NULL OR account OPERATOR(pg_catalog.=) ANY ($2))",
+								lengthof(argtypes), argtypes, values, nulls);
 }
 
 /*

@@ -355,16 +355,11 @@ sd_delete_expired_holds(Oid schema, Oid account_table)
 	Oid			argtypes[] = {OIDOID, TIMESTAMPTZOID};
 	Datum		values[] = {ObjectIdGetDatum(account_table),
 	TimestampTzGetDatum(GetCurrentTimestamp())};
-	char	   *table = sd_own_table(schema, "deletion_hold");
 
-	(void) sd_execute_as_owner(schema,
-							   psprintf("DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
-										"SELECT ctid FROM %s"
-										" WHERE account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1"
-										" AND held_until OPERATOR(pg_catalog.<=) $2 FOR UPDATE SKIP LOCKED))",
-										table, table),
-							   SPI_OK_DELETE, lengthof(argtypes), argtypes,
-							   values, NULL);
+	sd_delete_unlocked_as_owner(schema, "deletion_hold",
+								"account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1"
+								" AND held_until OPERATOR(pg_catalog.<=) $2",
+								lengthof(argtypes), argtypes, values, NULL);
 }
 
 /* Delete a hold; false if somebody else has done it */

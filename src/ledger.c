@@ -195,26 +195,17 @@ sd_prune_ledger(Oid schema)
 static bool
 prune(void *arg)
 {
-	static const char *const tables[][2] = {
-		{"deletion_run", "completed_at"}, {"deletion_failure", "last_attempt_at"}
-	};
 	Oid			schema = *(Oid *) arg;
 	Oid			argtypes[] = {TIMESTAMPTZOID};
 	Datum		values[] = {TimestampTzGetDatum(GetCurrentTimestamp() -
 												sd_retention * USECS_PER_MINUTE)};
 
-	for (int i = 0; i < lengthof(tables); i++)
-	{
-		const char *table = sd_own_table(schema, tables[i][0]);
-
-		(void) sd_execute_as_owner(schema,
-								   psprintf("DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
-											"SELECT ctid FROM %s WHERE %s OPERATOR(pg_catalog.<) $1"
-											" FOR UPDATE SKIP LOCKED))",
-											table, table, tables[i][1]),
-								   SPI_OK_DELETE, lengthof(argtypes), argtypes,
-								   values, NULL);
-	}
+	sd_delete_unlocked_as_owner(schema, "deletion_run",
+								"completed_at OPERATOR(pg_catalog.<) $1",
+								lengthof(argtypes), argtypes, values, NULL);
+	sd_delete_unlocked_as_owner(schema, "deletion_failure",
+								"last_attempt_at OPERATOR(pg_catalog.<) $1",
+								lengthof(argtypes), argtypes, values, NULL);
 	return true;
 }
 

@@ -93,15 +93,25 @@ sd_check_tables(DeletionPlan *plan)
 
 	/* a row that is hidden cannot be counted, only refused */
 	if (hidden != NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("row-level security of table \"%s\" applies to role \"%s\"",
-						sd_table_name(linitial_oid(hidden)), role),
-				 errdetail("Rows that it hides would survive their account."),
-				 errhint("Run as a role that is exempt, or run ALTER ROLE %s BYPASSRLS as a superuser.",
-						 quote_identifier(role))));
+		sd_throw_hidden(linitial_oid(hidden),
+						"Rows that it hides would survive their account.", "Run");
 
 	refuse_unidentified_rows(plan);
+}
+
+/* Row-level security of a table applies to the caller, and what comes of that */
+void
+sd_throw_hidden(Oid table, const char *detail, const char *what_to_do)
+{
+	const char *role = GetUserNameFromId(GetUserId(), false);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("row-level security of table \"%s\" applies to role \"%s\"",
+					sd_table_name(table), role),
+			 errdetail("%s", detail),
+			 errhint("%s as a role that is exempt, or run ALTER ROLE %s BYPASSRLS as a superuser.",
+					 what_to_do, quote_identifier(role))));
 }
 
 /* The server refuses to change published rows that subscribers could not tell */

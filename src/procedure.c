@@ -235,8 +235,7 @@ transaction_body(void *arg)
 	if (is_resting(turn))
 		return true;
 	turn->began_at = GetCurrentTimestamp();
-	if (sd_lock_timeout > 0)
-		sd_set_lock_timeout(sd_lock_timeout);
+	sd_set_lock_timeout(sd_lock_timeout);
 
 	SPI_connect();
 	if (!turn->is_first && run->stop_reason == NULL && !sd_is_over(run))
@@ -359,8 +358,7 @@ write_body(void *arg)
 {
 	Turn	   *turn = arg;
 
-	if (sd_lock_timeout > 0)
-		sd_set_lock_timeout(sd_lock_timeout);
+	sd_set_lock_timeout(sd_lock_timeout);
 	SPI_connect();
 	sd_write_run(turn->call, turn->run);
 	SPI_finish();

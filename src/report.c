@@ -22,7 +22,7 @@
 static JsonbValue *put_report(JsonbParseState **state, Run *run);
 static void put_outcome(JsonbParseState **state, Run *run, const char *policy);
 static JsonbValue *put_reports(JsonbParseState **state, Call *call);
-static void put_record_sums(JsonbParseState **state, Call *call);
+static void put_deleted_records(JsonbParseState **state, List *tables);
 static void put_errors(JsonbParseState **state, Call *call, int64 nfailed);
 static void put_rows_that_stay(JsonbParseState **state, List *tables,
 							   int64 *rows);
@@ -100,8 +100,6 @@ sd_arguments(Call *call)
 static JsonbValue *
 put_report(JsonbParseState **state, Run *run)
 {
-	ListCell   *lc;
-
 	begin_object(state);
 	put_times(state, run->started_at, run->completed_at);
 	if (run->fatal_failure != NULL)
@@ -122,16 +120,7 @@ put_report(JsonbParseState **state, Run *run)
 	put_int(state, "users_processed", run->results.deleted + run->results.failed);
 	put_int(state, "users_deleted", run->results.deleted);
 
-	put_key(state, "total_records_deleted");
-	begin_object(state);
-	foreach(lc, run->results.tables)
-	{
-		TableRows  *table = lfirst(lc);
-
-		if (table->action == SD_DELETE)
-			put_int(state, table->table_name, table->rows);
-	}
-	end_object(state);
+	put_deleted_records(state, run->results.tables);
 	put_rows_that_stay(state, run->results.tables, NULL);
 
 	put_key(state, "errors");
@@ -165,6 +154,7 @@ static JsonbValue *
 put_reports(JsonbParseState **state, Call *call)
 {
 	Run			sum = {.stop_reason = "drained"};
+	List	   *tables = NIL;	/* TableRows * */
 	int			nfailed = 0;	/* policies */
 	ListCell   *lc;
 
@@ -178,6 +168,7 @@ put_reports(JsonbParseState **state, Call *call)
 		sum.results.skipped += run->results.skipped;
 		sum.results.held += run->results.held;
 		sum.results.waiting += run->results.waiting;
+		tables = sd_sum_tables(tables, run->results.tables, NULL);
 		if (strcmp(run->stop_reason, "drained") != 0)
 			sum.stop_reason = run->stop_reason;
 	}
@@ -189,7 +180,7 @@ put_reports(JsonbParseState **state, Call *call)
 	put_times(state, call->started_at, call->completed_at);
 	put_int(state, "users_processed", sum.results.deleted + sum.results.failed);
 	put_int(state, "users_deleted", sum.results.deleted);
-	put_record_sums(state, call);
+	put_deleted_records(state, tables);
 	put_errors(state, call, sum.results.failed);
 	put_outcome(state, &sum, NULL);
 	put_int(state, "policies_failed", nfailed);
@@ -207,19 +198,15 @@ put_reports(JsonbParseState **state, Call *call)
 	return end_object(state);
 }
 
-/* The rows deleted by all policies, by table */
+/* The rows deleted, by table, also where there are none */
 static void
-put_record_sums(JsonbParseState **state, Call *call)
+put_deleted_records(JsonbParseState **state, List *tables)
 {
-	List	   *sums = NIL;		/* TableRows * */
 	ListCell   *lc;
-
-	foreach(lc, call->runs)
-		sums = sd_sum_tables(sums, ((Run *) lfirst(lc))->results.tables, NULL);
 
 	put_key(state, "total_records_deleted");
 	begin_object(state);
-	foreach(lc, sums)
+	foreach(lc, tables)
 	{
 		TableRows  *table = lfirst(lc);
 

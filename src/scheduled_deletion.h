@@ -395,6 +395,9 @@ typedef struct Failure
 	bool		while_auditing; /* raised by the insertion of audit rows */
 } Failure;
 
+/* settings.c */
+extern void sd_define_settings(void);
+
 /* register.c */
 extern void sd_add_policy(Oid schema, PolicyRow *row);
 extern void sd_alter_policy(Oid schema, PolicyRow *row);
@@ -428,6 +431,8 @@ extern List *sd_missing_privileges(DeletionPlan *plan, Oid role);
 extern void sd_add_missing(List **missing, Oid role, const char *privileges,
 						   const char *kind, const char *name,
 						   const char *quoted_name, const char *object);
+pg_noreturn extern void sd_throw_hidden(Oid table, const char *detail,
+										const char *what_to_do);
 extern List *sd_hidden_tables(DeletionPlan *plan, Oid role);
 
 /* plan.c */
@@ -593,6 +598,10 @@ extern Datum sd_oid_array(List *oids);
 extern uint64 sd_execute_as_owner(Oid schema, const char *query, int expected,
 								  int nargs, Oid *argtypes, Datum *values,
 								  const char *nulls);
+extern void sd_delete_unlocked_as_owner(Oid schema, const char *name,
+										const char *condition, int nargs,
+										Oid *argtypes, Datum *values,
+										const char *nulls);
 extern uint64 sd_query_latest_as_owner(Oid schema, const char *query, int nargs,
 									   Oid *argtypes, Datum *values);
 

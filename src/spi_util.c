@@ -86,13 +86,13 @@ sd_in_subtransaction(bool (*body) (void *), void *arg, bool keep, bool *done)
 }
 
 /*
- * Wait for a lock no longer than so many milliseconds, nor than the caller lets us,
- * until the subtransaction ends.
+ * Wait for a lock no longer than so many milliseconds, if that is above 0, nor than the
+ * caller lets us, until the subtransaction ends.
  */
 void
 sd_set_lock_timeout(int timeout)
 {
-	if (LockTimeout > 0 && LockTimeout <= timeout)
+	if (timeout == 0 || (LockTimeout > 0 && LockTimeout <= timeout))
 		return;
 	(void) set_config_option("lock_timeout", psprintf("%d", timeout),
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
@@ -227,6 +227,24 @@ sd_execute_as_owner(Oid schema, const char *query, int expected, int nargs,
 {
 	return execute_as_owner(schema, query, expected, nargs, argtypes, values,
 							nulls, false);
+}
+
+/*
+ * The same of the rows that satisfy a condition, which are deleted, but for those that
+ * somebody else has locked: nobody is waited for.
+ */
+void
+sd_delete_unlocked_as_owner(Oid schema, const char *name, const char *condition,
+							int nargs, Oid *argtypes, Datum *values,
+							const char *nulls)
+{
+	const char *table = sd_own_table(schema, name);
+
+	(void) sd_execute_as_owner(schema,
+							   psprintf("DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+										"SELECT ctid FROM %s WHERE %s FOR UPDATE SKIP LOCKED))",
+										table, table, condition),
+							   SPI_OK_DELETE, nargs, argtypes, values, nulls);
 }
 
 /*

@@ -172,17 +172,9 @@ look_without_plan(void *arg)
 static void
 refuse_hidden_accounts(DeletionPlan *plan)
 {
-	const char *role = GetUserNameFromId(GetUserId(), false);
-
-	if (check_enable_rls(plan->account->table, InvalidOid, true) != RLS_ENABLED)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("row-level security of table \"%s\" applies to role \"%s\"",
-					plan->account->table_name, role),
-			 errdetail("Accounts that it hides would not be counted."),
-			 errhint("Look as a role that is exempt, or run ALTER ROLE %s BYPASSRLS as a superuser.",
-					 quote_identifier(role))));
+	if (check_enable_rls(plan->account->table, InvalidOid, true) == RLS_ENABLED)
+		sd_throw_hidden(plan->account->table,
+						"Accounts that it hides would not be counted.", "Look");
 }
 
 /* Since when the first account is due that is not on hold: one of so many is not */
@@ -221,7 +213,10 @@ is_scheduled(const char *policy)
 		pg_class_aclcheck(jobs, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		return UNKNOWN;
 
-	/* one that names no policy, by its name or as the first argument, runs them all */
+	/*
+	 * one that names no policy, by its name or as the first argument, runs
+	 * them all
+	 */
 	if (sd_query_catalog("SELECT FROM cron.job,"
 						 " regexp_replace(command, '--[^\\n]*|/\\*.*?\\*/', '', 'g') c"
 						 " WHERE active AND database = current_database()"

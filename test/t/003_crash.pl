@@ -19,7 +19,8 @@ $node->init;
 $node->start;
 $node->safe_psql('postgres',
 		slurp_file("$top/test/schema.sql")
-	  . slurp_file("$top/test/generate.sql"));
+	  . slurp_file("$top/test/generate.sql")
+	  . slurp_file("$top/test/gate.sql"));
 
 # The sixth of ten accounts keeps the run waiting while the lock is held.  Of two
 # accounts a batch, two batches are complete then, and the third has deleted all
@@ -27,14 +28,6 @@ $node->safe_psql('postgres',
 $node->safe_psql(
 	'postgres', q{
 	CREATE EXTENSION scheduled_deletion;
-	CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS
-		'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN OLD; END';
-	SELECT format(
-		'CREATE TRIGGER wait_at_gate BEFORE DELETE ON profiles FOR EACH ROW WHEN (OLD.id = %L)
-			EXECUTE FUNCTION wait_at_gate()', id)
-	FROM profiles
-	WHERE deletion_scheduled_at <= now() AND deleted_at IS NULL
-	ORDER BY deletion_scheduled_at OFFSET 5 LIMIT 1 \gexec
 });
 
 # Every row, in one value: the same before and after.

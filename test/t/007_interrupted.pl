@@ -35,20 +35,14 @@ $node->start;
 $node->safe_psql('postgres', 'CREATE DATABASE shop');
 $node->safe_psql('shop',
 		slurp_file("$top/test/schema.sql")
-	  . slurp_file("$top/test/generate.sql"));
+	  . slurp_file("$top/test/generate.sql")
+	  . slurp_file("$top/test/gate.sql"));
 $node->safe_psql(
 	'shop', q{
 	CREATE EXTENSION scheduled_deletion;
 	CREATE TABLE due AS
 		SELECT id, row_number() OVER (ORDER BY deletion_scheduled_at) AS n FROM profiles
 		WHERE deletion_scheduled_at <= now() AND deleted_at IS NULL;
-
-	CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS
-		'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN OLD; END';
-	SELECT format(
-		'CREATE TRIGGER wait_at_gate BEFORE DELETE ON profiles FOR EACH ROW WHEN (OLD.id = %L)
-			EXECUTE FUNCTION wait_at_gate()', id)
-	FROM due WHERE n = 6 \gexec
 
 	-- every row, and whose it is
 	CREATE VIEW rows_now AS

@@ -26,21 +26,16 @@ $node->start;
 $node->safe_psql('postgres', 'CREATE DATABASE shop');
 $node->safe_psql('shop',
 		slurp_file("$top/test/schema.sql")
-	  . slurp_file("$top/test/generate.sql"));
+	  . slurp_file("$top/test/generate.sql")
+	  . slurp_file("$top/test/gate.sql"));
 $node->safe_psql(
 	'shop', q{
 	CREATE EXTENSION scheduled_deletion;
-	CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS
+	CREATE OR REPLACE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS
 		'BEGIN
 			WHILE NOT pg_try_advisory_xact_lock_shared(1) LOOP PERFORM pg_sleep(0.01); END LOOP;
 			RETURN OLD;
 		END';
-	SELECT format(
-		'CREATE TRIGGER wait_at_gate BEFORE DELETE ON profiles FOR EACH ROW WHEN (OLD.id = %L)
-			EXECUTE FUNCTION wait_at_gate()', id)
-	FROM profiles
-	WHERE deletion_scheduled_at <= now() AND deleted_at IS NULL
-	ORDER BY deletion_scheduled_at OFFSET 5 LIMIT 1 \gexec
 	CREATE VIEW accounts_left AS
 		SELECT count(*) FROM profiles WHERE deletion_scheduled_at <= now() AND deleted_at IS NULL;
 	CREATE VIEW ledger AS
