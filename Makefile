@@ -30,6 +30,7 @@ OBJS = \
 	src/describe.o \
 	src/discover.o \
 	src/due.o \
+	src/elide.o \
 	src/estimate.o \
 	src/execute.o \
 	src/failing.o \
@@ -52,6 +53,7 @@ OBJS = \
 	src/preflight.o \
 	src/procedure.o \
 	src/progress.o \
+	src/prove.o \
 	src/receive.o \
 	src/refusal.o \
 	src/register.o \

@@ -16,6 +16,7 @@
 #include <math.h>
 
 #include "access/table.h"
+#include "catalog/pg_inherits.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
@@ -26,7 +27,7 @@
 static void put_row(DeletionPlan *plan, PlanStep *step, PlanLink *link,
 					double estimate, ReturnSetInfo *result);
 static char *via(PlanLink *link);
-static bool is_referenced(Oid table);
+static Datum fk_checks(DeletionPlan *plan, PlanStep *step, bool *is_null);
 
 /* Add the rows of a plan to a result; those that block come first */
 void
@@ -83,8 +84,10 @@ put_row(DeletionPlan *plan, PlanStep *step, PlanLink *link, double estimate,
 		values[6] = CStringGetTextDatum(via(link));
 	else
 		nulls[6] = true;
-	values[7] = CStringGetTextDatum("run");
-	nulls[7] = step->action != SD_DELETE || !is_referenced(step->table);
+	if (step->action == SD_DELETE)
+		values[7] = fk_checks(plan, step, &nulls[7]);
+	else
+		nulls[7] = true;
 	values[8] = Int64GetDatum((int64) rint(estimate));
 	nulls[8] = estimate == SD_UNKNOWN;
 	if (is_key)
@@ -112,18 +115,34 @@ via(PlanLink *link)
 						  sd_key_names(link->key));
 }
 
-/* Does the server check foreign keys when a row of the table is deleted? */
-static bool
-is_referenced(Oid table)
+/*
+ * Does the server check foreign keys when a row of the step is deleted?  Null if there are
+ * none.
+ */
+static Datum
+fk_checks(DeletionPlan *plan, PlanStep *step, bool *is_null)
 {
-	Relation	rel = table_open(table, NoLock);
-	bool		result = false;
+	int			nchecks = 0;
+	int			nproved = 0;
+	ListCell   *lc;
 
-	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	foreach(lc, find_all_inheritors(step->table, NoLock, NULL))
 	{
-		if (RI_FKey_trigger_type(rel->trigdesc->triggers[i].tgfoid) == RI_TRIGGER_PK)
-			result = true;
+		Relation	rel = table_open(lfirst_oid(lc), NoLock);
+
+		for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+		{
+			if (!sd_checks_deletion(&rel->trigdesc->triggers[i]))
+				continue;
+			nchecks++;
+			if (step == plan->account &&
+				list_member_oid(plan->proved_checks,
+								rel->trigdesc->triggers[i].tgconstraint))
+				nproved++;
+		}
+		table_close(rel, NoLock);
 	}
-	table_close(rel, NoLock);
-	return result;
+	*is_null = nchecks == 0;
+	return CStringGetTextDatum(nproved == 0 ? "run" :
+							   nproved < nchecks ? "some proved empty" : "proved empty");
 }

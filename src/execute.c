@@ -89,6 +89,7 @@ execute_deletes(Attempt *attempt, PlanStage *stage)
 						list_length(delete->parts) > 1 ?
 						SPI_OK_SELECT : SPI_OK_DELETE_RETURNING,
 						NULL, deleted_row, delete);
+		attempt->run->results.fk_checks_elided |= delete->statement.is_elided;
 	}
 	for (int i = 0; i < attempt->naccounts; i++)
 		is_kept = is_kept || attempt->accounts[i]->kept > 0;

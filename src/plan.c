@@ -43,6 +43,7 @@ sd_make_plan(DeletionPolicy *policy, LOCKMODE lockmode)
 	sd_refuse_steps(plan);
 	sd_refuse_detaching(plan);
 	sd_order_steps(plan);
+	sd_prove_checks(plan);
 	sd_write_statements(plan);
 	return plan;
 }

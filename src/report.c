@@ -145,7 +145,7 @@ put_outcome(JsonbParseState **state, Run *run, const char *policy)
 	put_int(state, "users_skipped", run->results.skipped);
 	put_int(state, "users_held", run->results.held);
 	put_int(state, "users_waiting", run->results.waiting);
-	put_bool(state, "fk_checks_elided", false);
+	put_bool(state, "fk_checks_elided", run->results.fk_checks_elided);
 	put_text(state, "stop_reason", run->stop_reason);
 }
 
@@ -168,6 +168,7 @@ put_reports(JsonbParseState **state, Call *call)
 		sum.results.skipped += run->results.skipped;
 		sum.results.held += run->results.held;
 		sum.results.waiting += run->results.waiting;
+		sum.results.fk_checks_elided |= run->results.fk_checks_elided;
 		tables = sd_sum_tables(tables, run->results.tables, NULL);
 		if (strcmp(run->stop_reason, "drained") != 0)
 			sum.stop_reason = run->stop_reason;

@@ -26,6 +26,7 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -249,6 +250,17 @@ sd_fires(Trigger *trigger)
 {
 	return trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
 		trigger->tgenabled == TRIGGER_FIRES_ALWAYS;
+}
+
+/*
+ * Is a trigger that of a foreign key, which looks for rows that refer to one when that is
+ * deleted?
+ */
+bool
+sd_checks_deletion(Trigger *trigger)
+{
+	return RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_PK &&
+		TRIGGER_FOR_DELETE(trigger->tgtype);
 }
 
 /* Is a trigger the one that guards accounts on hold? */

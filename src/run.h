@@ -113,6 +113,7 @@ typedef struct RunResults
 	int64		skipped;
 	int64		held;			/* accounts that are due, and on hold */
 	int64		waiting;		/* due, and have failed not long ago */
+	bool		fk_checks_elided;
 	List	   *tables;			/* TableRows *, in the order of the plan */
 	int			nerrors;		/* of run->errors, at most SD_MAX_ERRORS */
 } RunResults;

@@ -54,6 +54,7 @@
  *	blockers.c		what to know of keys that stop accounts
  *	step.c			one table of it
  *	order.c			in which order
+ *	prove.c			which foreign-key checks would find nothing
  *	statement.c		the statements,
  *	statement_account.c	those on the account table
  *	policy.c	read and write policies; register the built-in one
@@ -67,6 +68,7 @@
  *	failure.c	tell an error without a word of the person
  *	report.c	answer
  *	spi_util.c	how statements and subtransactions are run
+ *	elide.c		a statement without checks that would find nothing
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -142,6 +144,7 @@ void
 _PG_init(void)
 {
 	sd_define_settings();
+	sd_install_elision();
 }
 
 /*

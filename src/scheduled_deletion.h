@@ -65,6 +65,7 @@
 extern int	sd_batch_size;
 extern char *sd_enabled;
 extern int	sd_batch_duration;
+extern bool sd_elide_fk_checks;
 extern int	sd_lock_timeout;
 extern int	sd_pause_between;
 extern int	sd_progress_interval;
@@ -202,6 +203,9 @@ typedef struct PlanStatement
 	StringInfoData query;
 	List	   *params;			/* StatementParam *, $1 first */
 	bool		for_few_keys;	/* planned once, as for a handful */
+	List	   *proved_checks;	/* Oid: foreign keys whose checks it can go
+								 * without ... */
+	bool		is_elided;		/* ... and did when it was last executed */
 	SPIPlanPtr	plan;			/* NULL before sd_prepare() */
 } PlanStatement;
 
@@ -341,6 +345,10 @@ typedef struct DeletionPlan
 	int			nlinks;			/* and that of the accounts */
 	List	   *stages;			/* PlanStage *, in the order of execution */
 
+	List	   *proved_checks;	/* Oid: foreign keys, on the account table and
+								 * its partitions, whose checks would find
+								 * nothing when accounts are deleted */
+
 	PlanStatement pick;
 	PlanStatement pick_sample;
 	PlanStatement due;			/* of which the number is estimated */
@@ -476,6 +484,9 @@ extern bool sd_is_audit_table(DeletionPlan *plan, Oid table);
 /* order.c */
 extern void sd_order_steps(DeletionPlan *plan);
 
+/* prove.c */
+extern void sd_prove_checks(DeletionPlan *plan);
+
 /* statement.c */
 extern void sd_write_statements(DeletionPlan *plan);
 extern int	sd_add_param(PlanStatement *statement, ParamSource source, Oid type);
@@ -558,6 +569,7 @@ extern Form_pg_attribute sd_column(DeletionPolicy *policy, Relation rel,
 								   const char *argument);
 extern bool sd_is_not_null(Oid table, const char *column);
 extern bool sd_fires(Trigger *trigger);
+extern bool sd_checks_deletion(Trigger *trigger);
 extern bool sd_may_read(Oid table);
 extern bool sd_is_guard(Oid schema, Trigger *trigger);
 extern bool sd_has_guard(Oid schema, Oid table);
@@ -604,6 +616,10 @@ extern void sd_delete_unlocked_as_owner(Oid schema, const char *name,
 										const char *nulls);
 extern uint64 sd_query_latest_as_owner(Oid schema, const char *query, int nargs,
 									   Oid *argtypes, Datum *values);
+
+/* elide.c */
+extern void sd_install_elision(void);
+extern void sd_elide_checks(PlanStatement *statement);
 
 /* names.c */
 extern char *sd_qualified_name(Oid table);

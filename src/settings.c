@@ -20,6 +20,7 @@ int			sd_batch_size = SD_DEFAULT_BATCH_SIZE;
 char	   *sd_enabled = "on";
 int			sd_batch_duration = 50;
 int			sd_pause_between = 150;
+bool		sd_elide_fk_checks = false;
 int			sd_lock_timeout = 1000;
 int			sd_progress_interval = 10 * 1000;
 int			sd_retention = 90 * 24 * 60;
@@ -57,6 +58,14 @@ sd_define_settings(void)
 							PGC_USERSET,
 							GUC_UNIT_MS,
 							NULL, NULL, NULL);
+	DefineCustomBoolVariable("scheduled_deletion.elide_fk_checks",
+							 "Leaves out foreign-key checks of accounts that are proved to find nothing.",
+							 "deletion_plan() says of which tables.",
+							 &sd_elide_fk_checks,
+							 false,
+							 PGC_USERSET,
+							 0,
+							 NULL, NULL, NULL);
 	DefineCustomIntVariable("scheduled_deletion.lock_timeout",
 							"Sets how long a run waits for a lock at most.",
 							"Accounts whose rows are locked for longer are put off. 0 is as long as lock_timeout says.",

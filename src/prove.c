@@ -1,0 +1,388 @@
+/*-------------------------------------------------------------------------
+ *
+ * prove.c
+ *	  Prove that foreign-key checks of the server would find nothing, so that a run
+ *	  can leave them out; see elide.c.
+ *
+ * When the accounts' rows are deleted, the server asks for each row, and each
+ * foreign key that refers to it, whether anything does so still.  The steps have
+ * just deleted all of that; so the question visits the dead rows once more, in
+ * the order of the accounts, which is what costs most of a run.
+ *
+ * A check is left out if no row can have come between its step and it:
+ *
+ * - The accounts are locked FOR UPDATE before each step takes its snapshot, and
+ *	 the transaction is READ COMMITTED: whoever inserts a row that refers to one,
+ *	 or lets one do so, has committed before, and the step sees it, or waits until
+ *	 the account is gone and fails.  That asks for the key's own checks on the side
+ *	 of those rows, and that nothing writes there without them.
+ * - Until then, the transaction itself runs nobody's code, and no action of a
+ *	 foreign key that could let a row refer to an account: see is_plain_plan().
+ * - The step deletes just the rows that the check would look for, or more: see
+ *	 is_covered().
+ *
+ * All of it is read from the catalog after ROW EXCLUSIVE has been taken on the
+ * tables, which keeps triggers, rules and keys as they are until the transaction
+ * ends.  It is only for the statement that deletes the accounts: rows of a step are
+ * not locked, so others can still come to refer to those.
+ *
+ * Copyright (c) 2026, scheduled_deletion contributors
+ *
+ * IDENTIFICATION
+ *	  src/prove.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_subscription_rel.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "parser/parse_coerce.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "scheduled_deletion.h"
+
+static bool is_plain_plan(DeletionPlan *plan);
+static bool is_plain_step(DeletionPlan *plan, PlanStep *step);
+static bool is_plain_table(DeletionPlan *plan, Oid table, bool is_updated);
+static List *prove_checks(DeletionPlan *plan, Relation member);
+static HeapTuple get_constraint(Oid constraint);
+static Oid	whole_key(Oid constraint);
+static bool is_covered(DeletionPlan *plan, HeapTuple tuple);
+static bool deletes_rows_of(PlanLink *link, HeapTuple tuple);
+static bool is_same_comparison(PlanLink *link, int column, Oid table,
+							   AttrNumber referencing, AttrNumber referenced,
+							   Oid equals);
+static bool is_always_checked(Oid table, Oid constraint);
+static bool is_written_unchecked(Oid table, Oid constraint);
+static bool has_check(Relation rel, Oid constraint, Oid function);
+static bool is_subscribed(Oid table);
+
+/*
+ * Find the checks that can be left out when accounts are deleted: the constraints of
+ * their triggers, on each partition.  The steps of the plan are there, in order.
+ */
+void
+sd_prove_checks(DeletionPlan *plan)
+{
+	ListCell   *lc;
+
+	if (!sd_elide_fk_checks || IsolationUsesXactSnapshot() ||
+		!is_plain_plan(plan))
+		return;
+	foreach(lc, plan->account_tables)
+	{
+		Relation	member = table_open(lfirst_oid(lc), NoLock);
+
+		plan->proved_checks = list_concat(plan->proved_checks,
+										  prove_checks(plan, member));
+		table_close(member, NoLock);
+	}
+}
+
+/*
+ * Does the plan run nobody's code before the accounts are gone, and take no action of a
+ * foreign key that could let a row refer to an account?
+ */
+static bool
+is_plain_plan(DeletionPlan *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->stages)
+	{
+		PlanStage  *stage = lfirst(lc);
+
+		if (stage->is_circle && list_member_ptr(stage->steps, plan->account))
+			return false;
+	}
+	foreach(lc, plan->steps)
+	{
+		if (!is_plain_step(plan, lfirst(lc)))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * The same of a step.  What keys of the accounts do to their rows, the server does when
+ * the accounts are gone; but if they lead from rows that go before them, it does so
+ * before.
+ */
+static bool
+is_plain_step(DeletionPlan *plan, PlanStep *step)
+{
+	bool		is_account = list_member_oid(plan->account_tables, step->table);
+	bool		comes_before = step->action == SD_DELETE ||
+		(step->action == SD_SET_NULL && step->definition != NULL);
+	ListCell   *lc;
+
+	foreach(lc, step->links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (link->key->step == plan->account)
+			continue;
+		if (step->action == SD_BLOCK ? link->cascades : is_account)
+			return false;
+		comes_before = comes_before || step->action != SD_BLOCK;
+	}
+	return !comes_before ||
+		is_plain_table(plan, step->table, step->action != SD_DELETE);
+}
+
+/*
+ * Have a table, its partitions and children no triggers or rules of users for what is
+ * done to them, nor keys whose actions write what nobody said?
+ */
+static bool
+is_plain_table(DeletionPlan *plan, Oid table, bool is_updated)
+{
+	ListCell   *lc;
+
+	foreach(lc, find_all_inheritors(table, plan->lockmode, NULL))
+	{
+		Relation	member = table_open(lfirst_oid(lc), NoLock);
+		bool		is_plain = member->rd_rules == NULL;
+
+		for (int i = 0; is_plain && member->trigdesc != NULL &&
+			 i < member->trigdesc->numtriggers; i++)
+		{
+			Trigger    *trigger = &member->trigdesc->triggers[i];
+
+			if (!sd_fires(trigger) || sd_is_guard(plan->policy->schema, trigger))
+				continue;
+			switch (trigger->tgfoid)
+			{
+				case F_RI_FKEY_SETDEFAULT_DEL:
+					is_plain = false;
+					break;
+				case F_RI_FKEY_CASCADE_UPD:
+				case F_RI_FKEY_SETNULL_UPD:
+				case F_RI_FKEY_SETDEFAULT_UPD:
+					is_plain = !is_updated;
+					break;
+				default:
+					if (trigger->tgisinternal)
+						break;
+					is_plain = is_updated ? !TRIGGER_FOR_UPDATE(trigger->tgtype) :
+						!TRIGGER_FOR_DELETE(trigger->tgtype);
+			}
+		}
+		table_close(member, NoLock);
+		if (!is_plain)
+			return false;
+	}
+	return true;
+}
+
+/* The constraints of triggers of an account table, or a partition, that can be left out */
+static List *
+prove_checks(DeletionPlan *plan, Relation member)
+{
+	List	   *result = NIL;
+
+	for (int i = 0; member->trigdesc != NULL &&
+		 i < member->trigdesc->numtriggers; i++)
+	{
+		Trigger    *trigger = &member->trigdesc->triggers[i];
+
+		if (sd_checks_deletion(trigger))
+		{
+			HeapTuple	key = get_constraint(whole_key(trigger->tgconstraint));
+
+			if (is_covered(plan, key))
+				result = lappend_oid(result, trigger->tgconstraint);
+			ReleaseSysCache(key);
+		}
+	}
+	return result;
+}
+
+/* The catalog's row of a constraint, to be released by the caller */
+static HeapTuple
+get_constraint(Oid constraint)
+{
+	HeapTuple	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for constraint %u", constraint);
+	return tuple;
+}
+
+/* The foreign key of which a constraint is the part that concerns some partition */
+static Oid
+whole_key(Oid constraint)
+{
+	for (;;)
+	{
+		HeapTuple	tuple = get_constraint(constraint);
+		Oid			parent = ((Form_pg_constraint) GETSTRUCT(tuple))->conparentid;
+
+		ReleaseSysCache(tuple);
+		if (!OidIsValid(parent))
+			return constraint;
+		constraint = parent;
+	}
+}
+
+/*
+ * Do steps delete all rows that refer to accounts by a foreign key, and does nobody write
+ * such rows unchecked?  A key to a single partition has values that those of another
+ * partition may equal.
+ */
+static bool
+is_covered(DeletionPlan *plan, HeapTuple tuple)
+{
+	Form_pg_constraint form = (Form_pg_constraint) GETSTRUCT(tuple);
+	ListCell   *lc;
+
+	if (form->confrelid != plan->account->table || sd_is_period_key(form))
+		return false;
+	foreach(lc, plan->links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (link->key->step == plan->account &&
+			link->step->position < plan->account->position &&
+			deletes_rows_of(link, tuple))
+			return is_always_checked(form->conrelid, form->oid);
+	}
+	return false;
+}
+
+/*
+ * Does a link lead to all accounts, and delete all rows that a foreign key leads there,
+ * if not more, by the key's own columns and comparisons?
+ */
+static bool
+deletes_rows_of(PlanLink *link, HeapTuple tuple)
+{
+	Form_pg_constraint form = (Form_pg_constraint) GETSTRUCT(tuple);
+	int			nkeys;
+	AttrNumber	conkey[INDEX_MAX_KEYS];
+	AttrNumber	confkey[INDEX_MAX_KEYS];
+	Oid			equals[INDEX_MAX_KEYS];
+
+	if (link->step->action != SD_DELETE || OidIsValid(link->key->member) ||
+		(link->definition != NULL && link->definition->matches != NIL) ||
+		(OidIsValid(link->member) ? link->member != form->conrelid :
+		 link->step->table != sd_root_of(form->conrelid)))
+		return false;
+	DeconstructFkConstraintRow(tuple, &nkeys, conkey, confkey, equals,
+							   NULL, NULL, NULL, NULL);
+	if (nkeys != link->ncolumns)
+		return false;
+	for (int i = 0; i < nkeys; i++)
+	{
+		if (!is_same_comparison(link, i, form->conrelid, conkey[i], confkey[i],
+								get_commutator(equals[i])))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Does a link compare a column with the account's as a foreign key does?  The column's value
+ * must be its own: no statement may compute it from others.
+ */
+static bool
+is_same_comparison(PlanLink *link, int column, Oid table,
+				   AttrNumber referencing, AttrNumber referenced, Oid equals)
+{
+	Oid			account_table = link->key->step->table;
+	KeyColumn  *key = &link->key->columns[column];
+	Oid			type;
+	Oid			collation;
+	Oid			key_type;
+	Oid			key_collation;
+	int32		typmod;
+
+	get_atttypetypmodcoll(table, referencing, &type, &typmod, &collation);
+	get_atttypetypmodcoll(account_table, referenced, &key_type, &typmod,
+						  &key_collation);
+	return strcmp(link->names[column], get_attname(table, referencing, false)) == 0 &&
+		strcmp(key->name, get_attname(account_table, referenced, false)) == 0 &&
+		link->equals[column] == equals &&
+		IsBinaryCoercible(type, link->types[column]) &&
+		IsBinaryCoercible(key_type, key->type) &&
+		(collation == key_collation ||
+		 (OidIsValid(collation) && OidIsValid(key_collation) &&
+		  get_collation_isdeterministic(collation) &&
+		  get_collation_isdeterministic(key_collation))) &&
+		get_attgenerated(table, referencing) == '\0';
+}
+
+/*
+ * Is a foreign key checked whenever a row of that table, or of a partition, is written?  Not
+ * if its triggers there are disabled, nor by what replicates rows.
+ */
+static bool
+is_always_checked(Oid table, Oid constraint)
+{
+	List	   *members = get_rel_relkind(table) == RELKIND_PARTITIONED_TABLE ?
+		find_all_inheritors(table, NoLock, NULL) : list_make1_oid(table);
+	ListCell   *lc;
+
+	foreach(lc, members)
+	{
+		if (is_written_unchecked(lfirst_oid(lc), constraint))
+			return false;
+	}
+	return true;
+}
+
+static bool
+is_written_unchecked(Oid table, Oid constraint)
+{
+	Relation	rel = table_open(table, NoLock);
+	bool		result = is_subscribed(table) ||
+		(rel->rd_rel->relkind == RELKIND_RELATION &&
+		 !(has_check(rel, constraint, F_RI_FKEY_CHECK_INS) &&
+		   has_check(rel, constraint, F_RI_FKEY_CHECK_UPD)));
+
+	table_close(rel, NoLock);
+	return result;
+}
+
+/* Has a table the trigger of a foreign key that calls the function, and does it fire? */
+static bool
+has_check(Relation rel, Oid constraint, Oid function)
+{
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		Trigger    *trigger = &rel->trigdesc->triggers[i];
+
+		if (trigger->tgfoid == function && sd_fires(trigger) &&
+			whole_key(trigger->tgconstraint) == constraint)
+			return true;
+	}
+	return false;
+}
+
+/* Does a subscription write to a table? */
+static bool
+is_subscribed(Oid table)
+{
+	Relation	catalog = table_open(SubscriptionRelRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	bool		result;
+
+	ScanKeyInit(&key, Anum_pg_subscription_rel_srrelid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(table));
+	scan = systable_beginscan(catalog, SubscriptionRelSrrelidSrsubidIndexId, true,
+							  NULL, 1, &key);
+	result = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return result;
+}
