@@ -30,7 +30,6 @@ OBJS = \
 	src/describe.o \
 	src/discover.o \
 	src/due.o \
-	src/elide.o \
 	src/estimate.o \
 	src/execute.o \
 	src/failing.o \
@@ -39,6 +38,7 @@ OBJS = \
 	src/guard.o \
 	src/held.o \
 	src/hold.o \
+	src/hook.o \
 	src/index.o \
 	src/key.o \
 	src/key_text.o \

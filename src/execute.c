@@ -176,7 +176,8 @@ deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 		column += link->ncolumns;
 	}
 	sd_must_be_there(row)->account->rows[part->step->number]++;
-	row->account->kept--;
+	if (part->step->can_keep_rows)
+		row->account->kept--;
 
 	if (attempt->held != NULL && part->step != attempt->run->plan->account)
 		sd_check_sharing(attempt, part, row, slot, part->first_column);

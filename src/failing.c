@@ -189,8 +189,7 @@ bool
 sd_has_failed_before(Run *run, Account *account)
 {
 	return run->nfailing > 0 &&
-		sd_find_row(run->failing_rows, run->plan->key, run->plan->self->compare,
-					account->key) != NULL;
+		sd_find_row(run->failing_rows, run->plan->self, account->key) != NULL;
 }
 
 /*

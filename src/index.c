@@ -61,6 +61,13 @@ sd_index_of_link(PlanLink *link)
 	return wanted;
 }
 
+/* Is there an index that finds the rows which lead to accounts by a link? */
+bool
+sd_has_index_for(PlanLink *link)
+{
+	return sd_has_index(link->step->table, sd_index_of_link(link));
+}
+
 /* Has a table, and not only a partition of it, an index like that? */
 bool
 sd_has_index(Oid table, WantedIndex *wanted)

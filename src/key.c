@@ -19,6 +19,7 @@
 #include "commands/defrem.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/typcache.h"
 
 #include "scheduled_deletion.h"
 
@@ -28,6 +29,7 @@ static void add_primary_key(PlanStep *step);
 static bool can_be_key(Relation rel, List *names);
 static PlanKey *make_key(PlanStep *step, Relation rel, List *names, Oid index,
 						 Oid member, Oid cast);
+static void add_hash(PlanKey *key, KeyColumn *column);
 static void operator_class(Form_pg_attribute attr, Oid index, Oid *opfamily,
 						   Oid *opcintype);
 static bool has_unique_index(Relation rel, PlanKey *key);
@@ -220,7 +222,7 @@ sd_same_key(PlanKey *key, Datum *a, Datum *b)
 {
 	for (int i = 0; i < key->ncolumns; i++)
 	{
-		if (DatumGetInt32(FunctionCall2Coll(&key->columns[i].compare,
+		if (DatumGetInt32(FunctionCall2Coll(&key->compare[i],
 											key->columns[i].collation,
 											a[i], b[i])) != 0)
 			return false;
@@ -258,10 +260,12 @@ make_key(PlanStep *step, Relation rel, List *names, Oid index, Oid member,
 	key->number = list_length(step->keys);
 	key->first_value = step->nvalues;
 	key->columns = palloc0(sizeof(KeyColumn) * list_length(names));
+	key->compare = palloc0(sizeof(FmgrInfo) * list_length(names));
+	key->hash = palloc0(sizeof(FmgrInfo) * list_length(names));
 
 	foreach(lc, names)
 	{
-		KeyColumn  *column = &key->columns[key->ncolumns++];
+		KeyColumn  *column = &key->columns[key->ncolumns];
 		Form_pg_attribute attr = sd_find_column(rel, lfirst(lc));
 		Oid			base_type = getBaseType(attr->atttypid);
 
@@ -300,13 +304,32 @@ make_key(PlanStep *step, Relation rel, List *names, Oid index, Oid member,
 							 &column->typbyval, &column->typalign);
 		fmgr_info(get_opfamily_proc(column->opfamily, column->opcintype,
 									column->opcintype, BTORDER_PROC),
-				  &column->compare);
+				  &key->compare[key->ncolumns]);
+		add_hash(key, column);
+		key->ncolumns++;
 	}
 
 	key->tupdesc = sd_key_tupdesc(key);
 	step->keys = lappend(step->keys, key);
 	step->nvalues += key->ncolumns;
 	return key;
+}
+
+/* The hash function of the next column's type, if that agrees with how it is compared */
+static void
+add_hash(PlanKey *key, KeyColumn *column)
+{
+	Oid			equals = get_opfamily_member(column->opfamily, column->opcintype,
+											 column->opcintype, BTEqualStrategyNumber);
+	Oid			function = lookup_type_cache(column->type, TYPECACHE_HASH_PROC)->hash_proc;
+	RegProcedure left;
+	RegProcedure right;
+
+	if (key->hash != NULL && OidIsValid(function) && OidIsValid(equals) &&
+		get_op_hash_functions(equals, &left, &right) && right == function)
+		fmgr_info(function, &key->hash[key->ncolumns]);
+	else
+		key->hash = NULL;
 }
 
 /* How an index compares a column, or without an index its type's default */

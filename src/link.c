@@ -26,6 +26,7 @@
 static Oid *foreign_key_equals(Relation rel, List *names, PlanKey *key);
 static bool match_columns(KeyColumn *key, Form_pg_attribute attr, Oid equals,
 						  PlanLink *link, int column);
+static void add_hash(PlanLink *link, int column);
 static char *comparable_value(KeyColumn *key, Form_pg_attribute attr,
 							  Oid left, Oid right);
 static Oid	lossless_cast(Oid key_type, Oid type);
@@ -56,6 +57,7 @@ sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel, List *names,
 	link->types = palloc(sizeof(Oid) * n);
 	link->equals = palloc(sizeof(Oid) * n);
 	link->compare = palloc0(sizeof(FmgrInfo) * n);
+	link->hash = palloc0(sizeof(FmgrInfo) * n);
 
 	foreach(lc, names)
 	{
@@ -183,7 +185,23 @@ match_columns(KeyColumn *key, Form_pg_attribute attr, Oid equals,
 	link->types[column] = left;
 	link->equals[column] = equals;
 	fmgr_info(compare, &link->compare[column]);
+	add_hash(link, column);
 	return true;
+}
+
+/* The hash function of a column, if equal values of the key have the same hash */
+static void
+add_hash(PlanLink *link, int column)
+{
+	RegProcedure left;
+	RegProcedure right;
+
+	if (link->hash != NULL && link->key->hash != NULL &&
+		get_op_hash_functions(link->equals[column], &left, &right) &&
+		right == link->key->hash[column].fn_oid)
+		fmgr_info(left, &link->hash[column]);
+	else
+		link->hash = NULL;
 }
 
 /*

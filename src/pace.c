@@ -31,7 +31,7 @@
 #include "run.h"
 
 /* a batch that succeeds lets the next one be so many times as large */
-#define SD_GROWTH		4
+#define SD_GROWTH		32
 
 /* the same where it has a transaction of its own */
 #define SD_CALM_GROWTH	2

@@ -23,7 +23,6 @@
 
 #include "scheduled_deletion.h"
 
-static bool takes_keys(PlanStatement *statement);
 static void resolve_account_table(DeletionPlan *plan, Relation rel);
 static void check_done_column(DeletionPlan *plan, Relation rel);
 
@@ -80,8 +79,9 @@ sd_prepare_plan(DeletionPlan *plan, bool for_few_keys)
 	{
 		PlanStatement *statement = lfirst(lc);
 
-		statement->for_few_keys = for_few_keys && takes_keys(statement) &&
-			statement != &plan->lock;
+		/* Citus does not lock rows by a generic plan */
+		statement->for_few_keys = for_few_keys && statement != &plan->lock &&
+			(statement->access == SD_BY_INDEX || statement->access == SD_BY_COLUMNS);
 		sd_prepare(statement);
 	}
 }
@@ -98,20 +98,6 @@ sd_has_related_accounts(DeletionPlan *plan)
 
 		if (step->action == SD_BLOCK &&
 			list_member_oid(plan->account_tables, step->table))
-			return true;
-	}
-	return false;
-}
-
-/* Has a statement an array of keys?  Citus does not lock rows by a generic plan. */
-static bool
-takes_keys(PlanStatement *statement)
-{
-	ListCell   *lc;
-
-	foreach(lc, statement->params)
-	{
-		if (((StatementParam *) lfirst(lc))->source == SD_PARAM_KEYS)
 			return true;
 	}
 	return false;

@@ -151,8 +151,7 @@ sd_row_of_link(Attempt *attempt, PlanLink *link, TupleTableSlot *slot, int colum
 		if (is_null)
 			return NULL;
 	}
-	return sd_find_row(attempt->sets[link->key->step->number], link->key,
-					   link->compare, values);
+	return sd_find_row(attempt->sets[link->key->step->number], link, values);
 }
 
 /* A row that a statement returned must belong to an account of the attempt */

@@ -6,8 +6,9 @@
  *
  * A set is filled by one statement after the other, and then asked: for arrays
  * of a key's values, which are parameters of the statements that follow, and
- * for the row that a value belongs to.  Both need the rows sorted by the key,
- * which is done when it is first asked for, and again when rows were added.
+ * for the row that a value belongs to.  For that, the rows are sorted by the key
+ * when it is first asked for, and again when rows were added; and, where the type
+ * has a hash function, they have a table of hashes, too.
  *
  * Nothing tells rows apart for certain: a table need not have a primary key, and
  * a key to which only the policy leads need not be unique.  So all is said of the
@@ -25,12 +26,46 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "executor/tuptable.h"
 #include "utils/array.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
 
 #include "run.h"
+
+/* Values of a key that some row may have, how they are compared (value, key), and hashed */
+typedef struct Wanted
+{
+	PlanKey    *key;
+	FmgrInfo   *compare;
+	FmgrInfo   *hash;			/* NULL: not at all */
+	Datum	   *values;
+} Wanted;
+
+/* A row in a table of hashes */
+typedef struct RowEntry
+{
+	Row		   *row;
+	uint32		hash;
+	char		status;
+} RowEntry;
+
+static int	compare_values(Wanted *wanted, Row *row);
+
+/* What is looked up is in private_data, as no row has it yet */
+#define SH_PREFIX rowhash
+#define SH_ELEMENT_TYPE RowEntry
+#define SH_KEY_TYPE Row *
+#define SH_KEY row
+#define SH_HASH_KEY(table, key) 0
+#define SH_EQUAL(table, a, b) (compare_values((table)->private_data, a) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(table, entry) (entry)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
 
 /* The rows of a set that have a key, sorted by it; equal ones are there once */
 typedef struct RowIndex
@@ -39,6 +74,7 @@ typedef struct RowIndex
 	Row		  **rows;
 	int			nrows;
 	Row		   *last;			/* found last; values come in runs */
+	rowhash_hash *hashes;		/* NULL if not made yet */
 	Datum	   *arrays;			/* of each column, 0 if not made yet */
 } RowIndex;
 
@@ -52,12 +88,15 @@ struct RowSet
 	RowIndex   *indexes;		/* by number of the key */
 };
 
+static Row *find(RowSet *set, Wanted *wanted);
+static Row *find_by_hash(RowIndex *index, Wanted *wanted);
+static void make_hashes(RowIndex *index, PlanKey *key);
+static uint32 hash_values(PlanKey *key, FmgrInfo *hash, Datum *values);
+static Row *find_by_order(RowIndex *index, Wanted *wanted);
 static RowIndex *valid_index(RowSet *set, PlanKey *key);
 static Row *find_key(RowSet *set, Row *row, PlanKey *key);
 static bool has_key(Row *row, PlanKey *key);
 static int	compare_rows(const void *a, const void *b, void *arg);
-static int	compare_values(PlanKey *key, FmgrInfo *compare, Datum *values,
-						   Row *row);
 static Datum make_array(Row **rows, int nrows, PlanKey *key, int column);
 
 /* An empty set, for rows of that step */
@@ -156,26 +195,92 @@ sd_get_row(RowSet *set, int i)
 	return set->rows[i];
 }
 
-/*
- * The row with a key that equals the values by those comparisons (value, key),
- * or NULL.
- */
+/* The row to whose key values lead by a link, or NULL */
 Row *
-sd_find_row(RowSet *set, PlanKey *key, FmgrInfo *compare, Datum *values)
+sd_find_row(RowSet *set, PlanLink *link, Datum *values)
 {
-	RowIndex   *index = valid_index(set, key);
+	Wanted		wanted = {link->key, link->compare, link->hash, values};
+
+	return find(set, &wanted);
+}
+
+/* The row with that key, or NULL */
+Row *
+sd_find_by_key(RowSet *set, PlanKey *key, Datum *values)
+{
+	Wanted		wanted = {key, key->compare, key->hash, values};
+
+	return find(set, &wanted);
+}
+
+/* The row that is wanted, or NULL */
+static Row *
+find(RowSet *set, Wanted *wanted)
+{
+	RowIndex   *index = valid_index(set, wanted->key);
+
+	return wanted->hash != NULL ? find_by_hash(index, wanted) :
+		find_by_order(index, wanted);
+}
+
+/* By a table of hashes, which is made when it is first needed */
+static Row *
+find_by_hash(RowIndex *index, Wanted *wanted)
+{
+	RowEntry   *entry;
+
+	if (index->hashes == NULL)
+		make_hashes(index, wanted->key);
+	index->hashes->private_data = wanted;
+	entry = rowhash_lookup_hash(index->hashes, NULL,
+								hash_values(wanted->key, wanted->hash, wanted->values));
+	return entry != NULL ? entry->row : NULL;
+}
+
+static void
+make_hashes(RowIndex *index, PlanKey *key)
+{
+	index->hashes = rowhash_create(GetMemoryChunkContext(index->rows),
+								   index->nrows, NULL);
+	for (int i = 0; i < index->nrows; i++)
+	{
+		Wanted		wanted = {key, key->compare, key->hash,
+		&index->rows[i]->values[key->first_value]};
+		bool		found;
+
+		index->hashes->private_data = &wanted;
+		rowhash_insert_hash(index->hashes, index->rows[i],
+							hash_values(key, key->hash, wanted.values), &found);
+	}
+}
+
+/* A hash of the values of all columns of a key */
+static uint32
+hash_values(PlanKey *key, FmgrInfo *hash, Datum *values)
+{
+	uint32		result = 0;
+
+	for (int i = 0; i < key->ncolumns; i++)
+		result = hash_combine(result,
+							  DatumGetUInt32(FunctionCall1Coll(&hash[i],
+															   key->columns[i].collation,
+															   values[i])));
+	return result;
+}
+
+/* By binary search: a type need not have a hash function */
+static Row *
+find_by_order(RowIndex *index, Wanted *wanted)
+{
 	int			low = 0;
 	int			high = index->nrows - 1;
 
-	if (index->last != NULL &&
-		compare_values(key, compare, values, index->last) == 0)
+	if (index->last != NULL && compare_values(wanted, index->last) == 0)
 		return index->last;
-
 	while (low <= high)
 	{
 		int			middle = low + (high - low) / 2;
-		int			result = compare_values(key, compare, values,
-											index->rows[middle]);
+		int			result = compare_values(wanted, index->rows[middle]);
 
 		if (result == 0)
 			return index->last = index->rows[middle];
@@ -219,17 +324,6 @@ sd_next_same_row(RowSet *set, RowSet *other, int *i)
 			return same;
 	}
 	return NULL;
-}
-
-/* The row with that key, or NULL */
-Row *
-sd_find_by_key(RowSet *set, PlanKey *key, Datum *values)
-{
-	FmgrInfo	compare[INDEX_MAX_KEYS];
-
-	for (int i = 0; i < key->ncolumns; i++)
-		compare[i] = key->columns[i].compare;
-	return sd_find_row(set, key, compare, values);
 }
 
 /*
@@ -363,6 +457,9 @@ valid_index(RowSet *set, PlanKey *key)
 								   &index->rows[i], key) != 0)
 			index->rows[index->nrows++] = index->rows[i];
 	}
+	if (index->hashes != NULL)
+		rowhash_destroy(index->hashes);
+	index->hashes = NULL;
 	index->arrays = palloc0(sizeof(Datum) * key->ncolumns);
 	index->last = NULL;
 	index->is_valid = true;
@@ -390,23 +487,24 @@ compare_rows(const void *a, const void *b, void *arg)
 	int			result = 0;
 
 	for (int i = 0; result == 0 && i < key->ncolumns; i++)
-		result = DatumGetInt32(FunctionCall2Coll(&key->columns[i].compare,
+		result = DatumGetInt32(FunctionCall2Coll(&key->compare[i],
 												 key->columns[i].collation,
 												 row->values[key->first_value + i],
 												 (*(Row *const *) b)->values[key->first_value + i]));
 	return result;
 }
 
-/* Compare values with a row's key */
+/* Compare wanted values with a row's key */
 static int
-compare_values(PlanKey *key, FmgrInfo *compare, Datum *values, Row *row)
+compare_values(Wanted *wanted, Row *row)
 {
+	PlanKey    *key = wanted->key;
 	int			result = 0;
 
 	for (int i = 0; result == 0 && i < key->ncolumns; i++)
-		result = DatumGetInt32(FunctionCall2Coll(&compare[i],
+		result = DatumGetInt32(FunctionCall2Coll(&wanted->compare[i],
 												 key->columns[i].collation,
-												 values[i],
+												 wanted->values[i],
 												 row->values[key->first_value + i]));
 	return result;
 }

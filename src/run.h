@@ -429,8 +429,7 @@ extern void sd_add_row(RowSet *set, Row *row);
 extern void sd_add_account(RowSet *set, PlanStep *step, Account *account);
 extern int	sd_count_rows(RowSet *set);
 extern Row *sd_get_row(RowSet *set, int i);
-extern Row *sd_find_row(RowSet *set, PlanKey *key, FmgrInfo *compare,
-						Datum *values);
+extern Row *sd_find_row(RowSet *set, PlanLink *link, Datum *values);
 extern Row *sd_find_by_key(RowSet *set, PlanKey *key, Datum *values);
 extern Row *sd_find_same_row(RowSet *set, Row *row);
 extern Row *sd_next_same_row(RowSet *set, RowSet *other, int *i);

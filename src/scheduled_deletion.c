@@ -68,7 +68,7 @@
  *	failure.c	tell an error without a word of the person
  *	report.c	answer
  *	spi_util.c	how statements and subtransactions are run
- *	elide.c		a statement without checks that would find nothing
+ *	hook.c		how they are planned and begun
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -144,7 +144,7 @@ void
 _PG_init(void)
 {
 	sd_define_settings();
-	sd_install_elision();
+	sd_install_hooks();
 }
 
 /*

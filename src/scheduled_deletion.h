@@ -33,7 +33,7 @@
 #include "compat.h"
 
 #define SD_MIN_BATCH_SIZE		1
-#define SD_DEFAULT_BATCH_SIZE	10000
+#define SD_DEFAULT_BATCH_SIZE	100000
 #define SD_MAX_BATCH_SIZE		1000000
 
 /* accounts of the first batch, while nothing is known of tonight's failures */
@@ -197,12 +197,23 @@ typedef struct StatementParam
 	int			column;
 } StatementParam;
 
+/* How a statement finds the rows of the keys that it takes: the last of its links' */
+typedef enum KeyAccess
+{
+	SD_NO_KEYS,
+	SD_BY_INDEX,				/* by an index, however many keys there are */
+	SD_BY_COLUMNS,				/* by several columns at once, as the planner
+								 * likes */
+	SD_BY_SCAN					/* no index finds them */
+} KeyAccess;
+
 /* A generated statement; statement.c shows each */
 typedef struct PlanStatement
 {
 	StringInfoData query;
 	List	   *params;			/* StatementParam *, $1 first */
 	bool		for_few_keys;	/* planned once, as for a handful */
+	KeyAccess	access;
 	List	   *proved_checks;	/* Oid: foreign keys whose checks it can go
 								 * without ... */
 	bool		is_elided;		/* ... and did when it was last executed */
@@ -225,7 +236,6 @@ typedef struct KeyColumn
 	Oid			collation;
 	Oid			opfamily;
 	Oid			opcintype;		/* type, or polymorphic, as for an enum */
-	FmgrInfo	compare;		/* btree comparison of two of its values */
 } KeyColumn;
 
 /* Columns of a step's table by which rows of other tables refer to its rows */
@@ -239,6 +249,9 @@ typedef struct PlanKey
 								 * values */
 	int			ncolumns;
 	KeyColumn  *columns;
+	FmgrInfo   *compare;		/* of each, btree comparison of two values */
+	FmgrInfo   *hash;			/* the same for all values that it finds equal;
+								 * NULL if some column has none */
 	TupleDesc	tupdesc;		/* of a composite key, else NULL */
 } PlanKey;
 
@@ -260,6 +273,8 @@ typedef struct PlanLink
 	Oid		   *types;			/* of the values */
 	Oid		   *equals;			/* operators: value = key */
 	FmgrInfo   *compare;		/* btree comparisons (value, key) */
+	FmgrInfo   *hash;			/* as those of the key; NULL if there are none */
+	KeyAccess	access;
 	Oid			member;			/* only rows of this partition, or of a parent
 								 * without its children, if valid */
 	DeletionStep *definition;	/* NULL if it is a foreign key */
@@ -539,6 +554,7 @@ extern bool sd_note_refusal(Oid schema, Oid account_table, Hold *hold);
 extern void sd_move_holds(Oid schema, Oid old_table, Oid new_table);
 
 /* index.c */
+extern bool sd_has_index_for(PlanLink *link);
 extern bool sd_is_partial(Relation index);
 
 /* key.c */
@@ -617,9 +633,9 @@ extern void sd_delete_unlocked_as_owner(Oid schema, const char *name,
 extern uint64 sd_query_latest_as_owner(Oid schema, const char *query, int nargs,
 									   Oid *argtypes, Datum *values);
 
-/* elide.c */
-extern void sd_install_elision(void);
-extern void sd_elide_checks(PlanStatement *statement);
+/* hook.c */
+extern void sd_install_hooks(void);
+extern void sd_expect(PlanStatement *statement);
 
 /* names.c */
 extern char *sd_qualified_name(Oid table);

@@ -145,8 +145,7 @@ sd_is_held(Run *run, Account *account)
 
 	if (held == NULL)
 		return false;
-	row = sd_find_row(held, run->plan->key, run->plan->self->compare,
-					  account->key);
+	row = sd_find_row(held, run->plan->self, account->key);
 	if (row == NULL)
 		return false;
 	account->hold = row->account->hold;

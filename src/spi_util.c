@@ -34,7 +34,7 @@
 
 #include "scheduled_deletion.h"
 
-static int	execute_elided(PlanStatement *statement, SPIExecuteOptions *options);
+static int	execute(PlanStatement *statement, SPIExecuteOptions *options);
 static uint64 execute_as_owner(Oid schema, const char *query, int expected,
 							   int nargs, Oid *argtypes, Datum *values,
 							   const char *nulls, bool read_only);
@@ -156,7 +156,7 @@ sd_execute(PlanStatement *statement, int expected, Datum *values,
 	options.params = params;
 	options.dest = dest;
 
-	code = execute_elided(statement, &options);
+	code = execute(statement, &options);
 	if (code != expected && code != SPI_OK_REWRITTEN)
 		elog(ERROR, "unexpected SPI result %s: %s",
 			 SPI_result_code_string(code), statement->query.data);
@@ -167,23 +167,20 @@ sd_execute(PlanStatement *statement, int expected, Datum *values,
 	return code == expected ? SPI_processed : 0;
 }
 
-/* Execute a statement without the checks that are proved to find nothing */
+/* Execute a statement that may be special; see hook.c */
 static int
-execute_elided(PlanStatement *statement, SPIExecuteOptions *options)
+execute(PlanStatement *statement, SPIExecuteOptions *options)
 {
 	volatile int code = 0;
 
-	if (statement->proved_checks == NIL)
-		return SPI_execute_plan_extended(statement->plan, options);
-
-	sd_elide_checks(statement);
+	sd_expect(statement);
 	PG_TRY();
 	{
 		code = SPI_execute_plan_extended(statement->plan, options);
 	}
 	PG_FINALLY();
 	{
-		sd_elide_checks(NULL);
+		sd_expect(NULL);
 	}
 	PG_END_TRY();
 	return code;

@@ -43,6 +43,7 @@
 
 #include "scheduled_deletion.h"
 
+static void choose_access(PlanLink *link);
 static void write_link_statements(DeletionPlan *plan, PlanLink *link);
 static void write_collect(DeletionPlan *plan, PlanLink *link);
 static void append_rows(DeletionPlan *plan, PlanStatement *statement,
@@ -73,6 +74,11 @@ sd_write_statements(DeletionPlan *plan)
 {
 	ListCell   *lc;
 
+	choose_access(plan->self);
+	foreach(lc, plan->links)
+		choose_access(lfirst(lc));
+	foreach(lc, plan->hold_links)
+		choose_access(lfirst(lc));
 	sd_write_account_statements(plan);
 	foreach(lc, plan->hold_links)
 		write_collect(plan, lfirst(lc));
@@ -85,6 +91,16 @@ sd_write_statements(DeletionPlan *plan)
 	}
 	foreach(lc, plan->stages)
 		write_deletes(plan, lfirst(lc));
+}
+
+/* How the rows of a link are found */
+static void
+choose_access(PlanLink *link)
+{
+	if (!sd_has_index_for(link))
+		link->access = SD_BY_SCAN;
+	else
+		link->access = link->ncolumns > 1 ? SD_BY_COLUMNS : SD_BY_INDEX;
 }
 
 /* Add a statement to those that a run prepares */
@@ -420,6 +436,8 @@ static void
 append_link(PlanStatement *statement, PlanLink *link)
 {
 	bool		has_parts = link->ncolumns > 1 || is_restricted(link);
+
+	statement->access = Max(statement->access, link->access);
 
 	if (has_parts)
 		appendStringInfoChar(&statement->query, '(');
