@@ -7,7 +7,8 @@
  * behind, of which a backend keeps 64 where other sessions need not look for them
  * on disk.  So batches grow with the run: one is at least an eighth of what was
  * done before, which makes about 30 of a million accounts, and no more than 60 if
- * some fail.
+ * some fail.  The first one is small, so that little is done in vain if some do; but as
+ * large as any if that cannot be: then each page is visited once.
  *
  * Where each batch has a transaction of its own, it is to be so large that it takes
  * a given time.  But part of that time may not depend on its size: if a table has

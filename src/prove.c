@@ -50,6 +50,7 @@
 
 #include "scheduled_deletion.h"
 
+static bool any_can_fail(DeletionPlan *plan);
 static bool is_plain_plan(DeletionPlan *plan);
 static bool is_plain_step(DeletionPlan *plan, PlanStep *step);
 static bool is_plain_table(DeletionPlan *plan, Oid table, bool is_updated);
@@ -67,16 +68,17 @@ static bool has_check(Relation rel, Oid constraint, Oid function);
 static bool is_subscribed(Oid table);
 
 /*
- * Find the checks that can be left out when accounts are deleted: the constraints of
- * their triggers, on each partition.  The steps of the plan are there, in order.
+ * Find out whether accounts can fail, and find the checks that can be left out when they are
+ * deleted: the constraints of their triggers, on each partition.  The steps of the plan are there, in order.
  */
 void
 sd_prove_checks(DeletionPlan *plan)
 {
+	bool		is_plain = is_plain_plan(plan);
 	ListCell   *lc;
 
-	if (!sd_elide_fk_checks || IsolationUsesXactSnapshot() ||
-		!is_plain_plan(plan))
+	plan->can_fail = !is_plain || any_can_fail(plan);
+	if (!sd_elide_fk_checks || IsolationUsesXactSnapshot() || !is_plain)
 		return;
 	foreach(lc, plan->account_tables)
 	{
@@ -86,6 +88,23 @@ sd_prove_checks(DeletionPlan *plan)
 										  prove_checks(plan, member));
 		table_close(member, NoLock);
 	}
+}
+
+/* Is there a key whose action can fail, or of which no query tells whom it stops? */
+static bool
+any_can_fail(DeletionPlan *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (link->step->action == SD_BLOCK ? !link->is_asked :
+			link->step->action != SD_DELETE)
+			return true;
+	}
+	return false;
 }
 
 /*

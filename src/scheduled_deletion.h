@@ -360,6 +360,8 @@ typedef struct DeletionPlan
 	int			nlinks;			/* and that of the accounts */
 	List	   *stages;			/* PlanStage *, in the order of execution */
 
+	bool		can_fail;		/* an account can turn out to fail only when
+								 * its rows are deleted: a query cannot tell */
 	List	   *proved_checks;	/* Oid: foreign keys, on the account table and
 								 * its partitions, whose checks would find
 								 * nothing when accounts are deleted */
