@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # A private copy of a PostgreSQL installation, and a server that runs from it.
 #
-# Sourced by test.sh, demo.sh and bench/live.sh.  PostgreSQL finds its files
+# Sourced by test.sh, demo.sh and bench/bench.sh.  PostgreSQL finds its files
 # relative to its executables, so a copy of those, beside symbolic links to
 # everything else, is an installation of its own: what its pg_config says to
 # install goes there, and neither the system nor any other server ever sees it.
@@ -19,9 +19,10 @@
 set -euo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-place=/tmp  # whoever sources this may change these three
+place=/tmp  # whoever sources this may change these four
 tools=()    # PROGRAM=PACKAGE: what else is needed, and its package in Debian
 settings=() # last lines of postgresql.conf
+also_clean_up=: # a command for the end, when no server is left
 workdir=''  # everything is in here, and goes with it
 drop_in=''  # the file that keeps Debian from making a cluster, while it exists
 job=''      # the process group of run_job
@@ -72,6 +73,7 @@ cleanup() {
 	find "$workdir" -name postmaster.pid -printf '%h\n' | while read -r data; do
 		as_owner pg_ctl stop -s -m immediate -D "$data" 2>/dev/null || true
 	done
+	$also_clean_up
 	rm -rf "$workdir"
 }
 trap cleanup EXIT

@@ -25,24 +25,14 @@
 #
 # The options can be in the environment, too.
 
-# shellcheck source-path=SCRIPTDIR source=../private_server.sh
-source "$(dirname "${BASH_SOURCE[0]}")/../private_server.sh"
+# shellcheck source-path=SCRIPTDIR source=bench.sh
+source "$(dirname "${BASH_SOURCE[0]}")/bench.sh"
 
-place=/var/tmp # /tmp may be in memory
-tools=(gnuplot=gnuplot-nox)
-
-# What a live server of this size would have; the rest is as by default.  It has WAL
-# files enough to use again, so a new server has to keep those that loading took.
-live_settings=(
-	'shared_buffers = 1GB'
-	'min_wal_size = 2GB'
-	'max_wal_size = 4GB'
-	'fsync = on'
-	'synchronous_commit = on'
-)
+options=(accounts due clients rate rounds lead seconds picture)
+server_settings=('shared_buffers = 1GB' "${server_settings[@]}")
 # Whoever has waited for a lock for longer than deadlock_timeout is logged.
 settings=(
-	"${live_settings[@]}"
+	"${server_settings[@]}"
 	'deadlock_timeout = 10ms'
 	'log_lock_waits = on'
 	'log_checkpoints = on'
@@ -54,26 +44,12 @@ settings=(
 regimes=(procedure alone function)
 
 set_options() { # OPTION=VALUE…
-	local option
-	for option; do
-		[[ $option =~ ^(accounts|due|clients|rate|rounds|lead|seconds|picture)= ]] ||
-			die "$option is no option of this"
-		declare -g "$option"
-	done
+	read_options "$@"
 	: "${accounts:=100000}" "${due:=10000}" "${clients:=2}" "${rate:=}"
 	: "${rounds:=3}" "${lead:=10}" "${seconds:=30}" "${picture:=$top/test/bench/live.svg}"
-	for option in accounts due clients rounds lead seconds ${rate:+rate}; do
-		[[ ${!option} =~ ^[1-9][0-9]*$ ]] || die "$option=${!option} is not a number above 0"
-	done
+	check_number accounts due clients rounds lead seconds ${rate:+rate}
 	((due < accounts)) || die "Somebody has to stay: $due of $accounts accounts are due"
-	picture=$(realpath "$picture")
-	[[ -w $picture || ! -e $picture && -w ${picture%/*} ]] || die "$picture cannot be written"
-}
-
-say() { printf '%s\n' "$*" >&2; }
-
-sql() { # options of psql
-	PGOPTIONS='-c client_min_messages=warning' as_owner psql -XqAt -v ON_ERROR_STOP=1 "$@"
+	check_picture
 }
 
 # The same data each time, in memory as far as there is room, and nothing left to be
@@ -151,28 +127,18 @@ read_server_log() {
 }
 
 report() {
-	local machine names
-	machine="$(nproc) cores and $(awk '/^MemTotal/ { printf "%.0f", $2 / 2^20 }' /proc/meminfo) GB of RAM"
-	printf -v names '%s, ' "${live_settings[@]}"
-	sql -d postgres -v accounts="$accounts" -v due="$due" -v clients="$clients" -v rate="$rate" \
-		-v rounds="$rounds" -v settings="${names%, }" -v machine="$machine" -f test/bench/live/report.sql
+	sql -d postgres -v accounts="$accounts" -v due="$due" -v clients="$clients" -v rate="$rate" -v rounds="$rounds" \
+		-v settings="$(print_settings)" -v machine="$(print_machine)" -f test/bench/live/report.sql
 }
 
-# gnuplot reads $workdir/NAME.dat, the rows of a query.
-data_file() { # NAME QUERY
-	sql -d postgres -F ' ' -c "$2" >"$workdir/$1.dat"
-}
-
-draw() {
+draw_picture() {
 	local regime ends
 	data_file percentile 'SELECT name, figures FROM percentile ORDER BY name'
 	for regime in alone function procedure; do
 		data_file "$regime" "SELECT second, p99 FROM by_second WHERE regime = '$regime' ORDER BY second"
 	done
 	ends=$(sql -d postgres -c "SELECT format('%s_end = %s; ', regime, median_round_seconds) FROM summary")
-	(cd "$workdir" && gnuplot -e "rate = $rate; due = $due; accounts = $accounts; lead = $lead; $ends" \
-		src/test/bench/live/picture.gp >live.svg)
-	cat "$workdir/live.svg" >"$picture"
+	draw live -e "rate = $rate; due = $due; accounts = $accounts; lead = $lead; $ends"
 }
 
 set_options "$@"
@@ -185,5 +151,4 @@ run_job sql -d base -v accounts="$accounts" -v due="$due" -f test/bench/live/dat
 [[ -n $rate ]] || find_rate
 run_rounds
 report
-draw
-say "The picture is in $picture"
+draw_picture

@@ -1,6 +1,8 @@
 -- Where the results are, and what is made of them.  A psql script for the database
 -- postgres.  Times are in milliseconds but where it is said.
 
+\ir ../brief.sql
+
 CREATE TABLE regime (regime text PRIMARY KEY, place integer, label text);
 INSERT INTO regime VALUES
     ('alone', 1, 'no deletion'),
@@ -71,10 +73,6 @@ SELECT regime, count(*) AS rounds,
        percentile_cont(0.5) WITHIN GROUP (ORDER BY dead) AS dead
 FROM measured
 GROUP BY regime;
-
--- With as many digits as mean something
-CREATE FUNCTION brief(float8) RETURNS text LANGUAGE sql
-RETURN round($1::numeric, CASE WHEN $1 < 9.95 THEN 2 WHEN $1 < 99.5 THEN 1 ELSE 0 END)::text;
 
 -- One line for each run
 CREATE VIEW progress AS
