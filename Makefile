@@ -3,6 +3,7 @@
 #	make, make install, make installcheck	as with any other
 #	make test				all tests, on a server of their own
 #	make demo				the main job, shown on a server of its own
+#	make bench			how long it takes, and others take, measured likewise
 #	make bench-live			what clients notice of it, measured likewise
 
 EXTENSION = scheduled_deletion
@@ -107,7 +108,10 @@ dist:
 demo test:
 	test/$@.sh
 
+bench:
+	test/bench/speed.sh
+
 bench-live:
 	test/bench/live.sh
 
-.PHONY: dist demo test bench-live
+.PHONY: dist demo test bench bench-live
