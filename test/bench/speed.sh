@@ -13,11 +13,12 @@
 #
 # usage: [PG_CONFIG=/path/to/pg_config] test/bench/speed.sh [OPTION=VALUE…]
 #
-#   accounts=20000   with some sixty rows each
+#   accounts=8000    with some sixty rows each
 #   due=1,10         list; percent of these
 #   memory=all,third list; all: the data are in memory; third: the server is in a memory
-#                    cgroup of a third of their size, and nothing is in memory when a
-#                    run begins.  Left out where no such cgroup can be made: it takes root
+#                    cgroup of a third of their size, and 16 MB for its processes, and no
+#                    data are in memory when a run begins.  Left out where such a cgroup
+#                    cannot be made: it takes root
 #   failing=0        list; 0, or KIND:PERCENT of the due accounts that cannot be deleted:
 #                    blocked: a foreign key without an action stops them
 #                    late: a trigger on the account table raises an error
@@ -41,6 +42,7 @@ options=(accounts due memory failing keys order runs contenders base rounds pict
 # Only the contenders are to be at work.
 server_settings+=('autovacuum = off')
 settings=("${server_settings[@]}" "shared_preload_libraries = ''")
+processes=16 # MB that those of a server take beside the data
 group=''    # the cgroup of a server with little memory, while there is one
 limit=''    # the file that limits it
 left_out='' # what could not be measured
@@ -49,7 +51,7 @@ made=''     # what the data that are there are like
 set_options() { # OPTION=VALUE…
 	local name
 	read_options "$@"
-	: "${accounts:=20000}" "${due:=1,10}" "${memory:=all,third}" "${failing:=0}" "${keys:=yes}"
+	: "${accounts:=8000}" "${due:=1,10}" "${memory:=all,third}" "${failing:=0}" "${keys:=yes}"
 	: "${order:=scattered}" "${runs:=1}" "${base:=function}" "${rounds:=3}"
 	: "${contenders:=function,elided,procedure,cascade,loop,setwise,client}"
 	: "${picture:=$top/test/bench/speed.svg}"
@@ -110,7 +112,10 @@ stop_server() {
 # It is in the cgroup of the shell that starts it.
 start_again() ( # MB of shared_buffers
 	[[ -z $group ]] || echo "$BASHPID" >"$group/cgroup.procs"
-	as_owner pg_ctl start -s -w -l "$workdir/server.log" -D "$workdir/data" -o "-c shared_buffers=${1}MB"
+	as_owner pg_ctl start -s -w -l "$workdir/server.log" -D "$workdir/data" -o "-c shared_buffers=${1}MB" || {
+		tail -n 20 "$workdir/server.log" >&2
+		return 1
+	}
 )
 
 # ---- a run -------------------------------------------------------------------
@@ -152,7 +157,7 @@ measure() { # CONTENDER ROUND
 	set_limit
 	sql -d speed "${is[@]}" -f test/bench/speed/check.sql || {
 		sort "$workdir"/said.* | uniq -c | sort -rn | head -n 20 >&2
-		tail -n 20 "$workdir/server.log" >&2
+		grep -E 'FATAL|PANIC|by signal' "$workdir/server.log" >&2
 		return 1
 	}
 	sql -d postgres -c "SELECT line FROM progress WHERE (regime, contender, round) = ($regime, '$1', $2)" >&2
@@ -176,8 +181,7 @@ run_regime() { # REGIME MEMORY RUNS DATA
 	if [[ $memory == all ]]; then
 		((buffers = megabytes * 3 / 2 + 128))
 	else
-		((megabytes /= 3, buffers = megabytes / 4))
-		((megabytes >= 48)) || die "A third of the data is $megabytes MB, too little for a server: it takes more accounts"
+		((buffers = megabytes / 12, megabytes = megabytes / 3 + processes))
 		make_group
 	fi
 	stop_server

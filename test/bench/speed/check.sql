@@ -9,6 +9,6 @@ SELECT coalesce(sum(value::bigint)::text, 'null') AS counted
 FROM audit_log, jsonb_each_text(details -> 'deleted_records') WHERE action = 'hard_deleted' \gset
 
 \connect postgres
-INSERT INTO run (regime, contender, round, fails, accounts, rows, deleted, missing, audited, audited_accounts, counted)
-SELECT regime, contender, round, fails, :accounts, :rows, :deleted, :missing, :audited, :audited_accounts, :counted
+INSERT INTO run (regime, contender, round, fails, leaves, accounts, rows, deleted, missing, audited, audited_accounts, counted)
+SELECT regime, contender, round, fails, leaves, :accounts, :rows, :deleted, :missing, :audited, :audited_accounts, :counted
 FROM lineup WHERE regime = :regime AND contender = :'contender' AND round = :round;

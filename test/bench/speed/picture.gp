@@ -8,7 +8,7 @@ load 'settings.dat'
 
 # Two panels in a row, with the names of the bars at the left
 rows = (panels + 1) / 2
-row_height = bars * 24.0 + 60
+row_height = bars * 24.0 + 70
 height = rows * row_height + 72
 from_top(y) = 1 - y / height
 
@@ -23,6 +23,7 @@ unset key
 set border 3
 set tics nomirror out
 set ytics scale 0 noenhanced
+set xtics scale 0.4 offset 0,0.3
 set grid xtics linecolor rgb '#dddddd'
 set style fill solid noborder
 set errorbars linecolor rgb 'black'
@@ -37,7 +38,7 @@ do for [panel = 1:panels] {
     within(x) = x <= limit ? x : NaN
     beyond(x) = x > limit ? x : NaN
     set tmargin at screen from_top(72 + row * row_height + 22)
-    set bmargin at screen from_top(72 + (row + 1) * row_height - 34)
+    set bmargin at screen from_top(72 + (row + 1) * row_height - 40)
     set lmargin at screen left ? 0.29 : 0.655
     set rmargin at screen left ? 0.62 : 0.985
     set title word(titles, panel) offset 0,-0.5
@@ -45,7 +46,7 @@ do for [panel = 1:panels] {
     if (left) { set ytics (@labels) } else { set ytics ('' 0) }
     bar = sprintf('panel%d.dat', panel)
     plot bar using ($2 / 2):1:($2 / 2):(0.36):(colour($5)) with boxxyerror linecolor rgb variable, \
-        '' using (within($4)):1:3:4 with xerrorbars pointsize 0 linecolor rgb 'black', \
+        '' using (within($4)):1:3:4 with xerrorbars pointtype 0 linecolor rgb 'black', \
         '' using (within($4)):1:(number($2)) with labels left offset 1,0, \
         '' using (beyond($4), limit):1:(number($2) . ' →') with labels right offset -1,0 textcolor rgb 'white'
     unset label

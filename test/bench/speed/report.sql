@@ -6,11 +6,16 @@ SELECT text FROM markdown WHERE "table" = 1 ORDER BY line;
 SELECT text FROM markdown WHERE "table" = 2 ORDER BY line;
 SELECT E'\n' || :'left_out' WHERE :'left_out' <> '';
 
-SELECT string_agg(DISTINCT format('%s of them due, with %s rows', accounts, rows), ', or ') AS due FROM run \gset
+SELECT string_agg(DISTINCT format('%s of them to be deleted, with %s rows', accounts, rows), ', or ') AS due FROM run \gset
 SELECT concat_ws('; ', CASE WHEN same_memory THEN in_memory END, CASE WHEN same_failing THEN fail END,
                  CASE WHEN same_keys THEN with_keys END, CASE WHEN same_placed THEN lie END,
                  CASE WHEN same_runs THEN at_once END) AS same
 FROM title LIMIT 1 \gset
+SELECT CASE WHEN count(*) > 0 THEN
+    'A third in memory: the server and its page cache are in a memory cgroup of a third of that size, and some MB for '
+    'processes; a quarter of that third is shared_buffers, and no data are in memory when a run begins. '
+ELSE '' END AS third
+FROM regime WHERE memory = 'third' \gset
 SELECT label AS base FROM contender WHERE contender = :'base' \gset
 
 \connect base
@@ -19,8 +24,7 @@ WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' \gset
 SELECT E'\n' || format(
     'Medians of %s rounds; in brackets, what part of that time %s takes. '
     'Accounts: %s, with %s million rows, %s MB with indexes; %s. In all: %s. '
-    'A third in memory: the server and its page cache have a memory cgroup of a third of that size, a quarter of it '
-    'shared_buffers, and nothing is in memory at the start. Each run soon after a checkpoint, so that the WAL has whole pages. '
+    '%sEach run soon after a checkpoint, so that the WAL has whole pages. '
     'PostgreSQL %s, %s; %s.',
-    :'rounds', :'base', :'accounts', :'rows', pg_database_size('base') / 1000000, :'due', :'same',
+    :'rounds', :'base', :'accounts', :'rows', pg_database_size('base') / 1000000, :'due', :'same', :'third',
     split_part(current_setting('server_version'), ' ', 1), :'settings', :'machine');

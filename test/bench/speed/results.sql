@@ -10,19 +10,20 @@ CREATE TABLE contender (
     ours      boolean,
     counts    boolean,              -- rows, for each account
     alone     boolean,              -- cannot be at work in two sessions
+    deadlocks boolean,              -- with itself, and then leaves an account
     whole     boolean,              -- one account that fails lets all fail
     by_keys   boolean,              -- leaves other tables to the foreign keys
     place     integer               -- null: has no part in it
 );
 INSERT INTO contender VALUES
-    ('function',         '`process_scheduled_deletions()`',              true,  true,  false, false, false),
-    ('elided',           '`process_scheduled_deletions()`, elided',      true,  true,  false, false, false),
-    ('procedure',        '`run_scheduled_deletions()`',                  true,  true,  false, false, false),
-    ('procedure_elided', '`run_scheduled_deletions()`, elided',          true,  true,  false, false, false),
-    ('cascade',          'one `DELETE`, `ON DELETE CASCADE`, no counts', false, false, true,  true,  true),
-    ('loop',             'PL/pgSQL, account by account',                 false, true,  false, false, false),
-    ('setwise',          'SQL by hand, table by table',                  false, true,  true,  true,  false),
-    ('client',           'a client, statement by statement, no counts',  false, false, true,  false, false);
+    ('function',         '`process_scheduled_deletions()`',         true,  true,  false, false, false, false),
+    ('elided',           '`process_scheduled_deletions()`, elided', true,  true,  false, false, false, false),
+    ('procedure',        '`run_scheduled_deletions()`',             true,  true,  false, false, false, false),
+    ('procedure_elided', '`run_scheduled_deletions()`, elided',     true,  true,  false, false, false, false),
+    ('cascade',          'one `DELETE`, `ON DELETE CASCADE`',       false, false, true,  false, true,  true),
+    ('loop',             'PL/pgSQL, account by account',            false, true,  false, true,  false, false),
+    ('setwise',          'SQL by hand, table by table',             false, true,  true,  false, true,  false),
+    ('client',           'a client, statement by statement',        false, false, true,  false, false, false);
 UPDATE contender SET place = array_position(string_to_array(:'contenders', ','), contender);
 
 -- All that the lists can be combined to, those with the same data one after the other
@@ -60,7 +61,7 @@ ORDER BY d, f, k, o, m, r;
 -- What is run in which order, another one each round, so that none is always first.
 -- One that is expected to fail has to show it once.
 CREATE VIEW lineup AS
-SELECT regime, contender, round, fails,
+SELECT regime, contender, round, fails, deadlocks AND runs > 1 AS leaves,
        row_number() OVER (PARTITION BY regime ORDER BY round, (place + round) % contenders) AS turn
 FROM regime,
      (SELECT *, count(*) OVER () AS contenders FROM contender WHERE place IS NOT NULL) AS c,
@@ -78,6 +79,7 @@ CREATE TABLE run (
     contender        text,
     round            integer,
     fails            boolean,       -- as is expected
+    leaves           boolean,       -- some accounts, as it may
     accounts         bigint,        -- that had to go
     rows             bigint,        -- that had to go, theirs included
     deleted          bigint,        -- rows of these
@@ -87,15 +89,16 @@ CREATE TABLE run (
     counted          bigint,        -- rows that they tell of; null: of none
     PRIMARY KEY (regime, contender, round),
     CONSTRAINT nothing_else_is_deleted CHECK (missing = 0),
-    CONSTRAINT all_or_nothing_is_deleted CHECK (deleted = CASE WHEN fails THEN 0 ELSE rows END),
-    CONSTRAINT all_deleted_are_audited CHECK (audited = CASE WHEN fails THEN 0 ELSE accounts END
+    CONSTRAINT all_or_nothing_is_deleted CHECK (deleted = CASE WHEN fails THEN 0 ELSE rows END OR leaves),
+    CONSTRAINT all_deleted_are_audited CHECK ((audited = CASE WHEN fails THEN 0 ELSE accounts END OR leaves)
                                               AND audited_accounts = audited),
     CONSTRAINT all_counted_are_deleted CHECK (counted = deleted)
 );
 
 -- A run in numbers; it took until the last of its sessions had ended
 CREATE VIEW measured AS
-SELECT regime, contender, round, fails, rows, seconds, rows / seconds AS rate, wal
+SELECT regime, contender, round, fails, CASE WHEN leaves THEN accounts - audited ELSE 0 END AS accounts_left,
+       seconds, deleted / seconds AS rate, wal
 FROM run,
      LATERAL (SELECT extract(epoch FROM max(ended) - min(started))::float8 AS seconds,
                      (max(ended_lsn) - min(lsn))::float8 / 1e6 AS wal
@@ -104,10 +107,10 @@ FROM run,
 
 -- All rounds, and how much of the contender's time the base takes
 CREATE VIEW summary AS
-SELECT *, first_value(seconds) OVER (PARTITION BY regime ORDER BY contender <> :'base') / seconds AS ratio
+SELECT *, max(seconds) FILTER (WHERE contender = :'base' AND NOT fails) OVER (PARTITION BY regime) / seconds AS ratio
 FROM (SELECT regime, contender, fails,
              percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS seconds,
-             min(seconds) AS least, max(seconds) AS most,
+             min(seconds) AS least, max(seconds) AS most, max(accounts_left) AS accounts_left,
              percentile_cont(0.5) WITHIN GROUP (ORDER BY rate) AS rate,
              percentile_cont(0.5) WITHIN GROUP (ORDER BY wal) AS wal
       FROM measured
@@ -139,16 +142,18 @@ CREATE VIEW progress AS
 SELECT regime, contender, round,
        format('%s, round %s, %s: %s', title, round, contender,
               CASE WHEN fails THEN 'fails'
-                   ELSE format('%s s, %s rows a second, %s MB of WAL', brief(seconds), rate::integer, brief(wal)) END) AS line
+                   ELSE format('%s s, %s rows a second, %s MB of WAL', brief(seconds), rate::integer, brief(wal)) END ||
+              CASE WHEN accounts_left > 0 THEN format(', %s accounts left', accounts_left) ELSE '' END) AS line
 FROM measured JOIN title USING (regime);
 
 -- The tables for the README: the medians, and what they are of
 CREATE VIEW markdown AS
 WITH figure AS (
-    SELECT regime, title, place, label,
+    SELECT regime, title, place, label || CASE WHEN counts THEN '' ELSE ', no counts' END AS label,
            CASE WHEN seconds IS NULL THEN '' WHEN fails THEN 'fails'
                 WHEN contender = :'base' THEN '**' || brief(seconds) || '**'
-                ELSE brief(seconds) || ' (×' || brief(ratio) || ')' END AS median,
+                ELSE brief(seconds) || coalesce(' (×' || brief(ratio) || ')', '') END ||
+               CASE WHEN accounts_left > 0 THEN format(', %s left', accounts_left) ELSE '' END AS median,
            CASE WHEN seconds IS NULL OR fails THEN ''
                 ELSE format('%s–%s s; %s; %s MB', brief(least), brief(most), round(rate::numeric, -3)::integer, brief(wal))
            END AS spread
