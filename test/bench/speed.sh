@@ -203,6 +203,7 @@ run_regimes() {
 	fi
 	remove_group
 	mapfile -t regimes < <(sql -d postgres -F ' ' -c "SELECT regime, memory, runs, data FROM regime ORDER BY regime")
+	((${#regimes[@]})) || die "Nothing can be measured"
 	for line in "${regimes[@]}"; do
 		# shellcheck disable=SC2086
 		run_regime $line

@@ -24,11 +24,12 @@ set border 3
 set tics nomirror out
 set ytics scale 0 noenhanced
 set xtics scale 0.4 offset 0,0.3
-set grid xtics linecolor rgb '#dddddd'
+set grid xtics back linecolor rgb '#dddddd'
 set style fill solid noborder
 set errorbars linecolor rgb 'black'
 set yrange [bars + 0.6:0.4]
-number(x) = x < 9.95 ? sprintf('%.2f', x) : x < 99.5 ? sprintf('%.1f', x) : sprintf('%.0f', x)
+round_up(x) = x <= 1 ? 1 : x <= 2 ? 2 : x <= 5 ? 5 : 10
+step(x) = 10 ** floor(log10(x)) * round_up(x / 10 ** floor(log10(x)))
 colour(kind) = kind == 1 ? 0x0072b2 : kind == 2 ? 0xd55e00 : 0xa0a0a0
 
 do for [panel = 1:panels] {
@@ -36,19 +37,20 @@ do for [panel = 1:panels] {
     left = panel % 2
     limit = real(word(limits, panel))
     within(x) = x <= limit ? x : NaN
-    beyond(x) = x > limit ? x : NaN
+    cut(x) = x > limit ? limit : NaN
     set tmargin at screen from_top(72 + row * row_height + 22)
     set bmargin at screen from_top(72 + (row + 1) * row_height - 40)
     set lmargin at screen left ? 0.29 : 0.655
     set rmargin at screen left ? 0.62 : 0.985
     set title word(titles, panel) offset 0,-0.5
     set xrange [0:limit]
+    set xtics step(limit / 6)
     if (left) { set ytics (@labels) } else { set ytics ('' 0) }
     bar = sprintf('panel%d.dat', panel)
     plot bar using ($2 / 2):1:($2 / 2):(0.36):(colour($5)) with boxxyerror linecolor rgb variable, \
         '' using (within($4)):1:3:4 with xerrorbars pointtype 0 linecolor rgb 'black', \
-        '' using (within($4)):1:(number($2)) with labels left offset 1,0, \
-        '' using (beyond($4), limit):1:(number($2) . ' →') with labels right offset -1,0 textcolor rgb 'white'
+        '' using (within($4)):1:6 with labels left offset 1,0, \
+        '' using (cut($4)):1:(stringcolumn(6) . ' →') with labels right offset -1,0 textcolor rgb 'white'
     unset label
 }
 unset multiplot

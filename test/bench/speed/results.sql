@@ -181,9 +181,12 @@ WHERE regime IN (SELECT regime FROM title ORDER BY regime LIMIT 4) AND NOT fails
 GROUP BY regime, title;
 
 CREATE VIEW bar AS
-SELECT panel, concat_ws(' ', place, seconds, least, most, CASE WHEN ours THEN 1 WHEN counts THEN 2 ELSE 3 END) AS figures
-FROM panel JOIN summary ON regime = panel JOIN contender USING (contender)
-WHERE NOT fails;
+SELECT panel,
+       concat_ws(' ', place, CASE WHEN fails THEN 'NaN NaN 0' ELSE concat_ws(' ', seconds, least, most) END,
+                 CASE WHEN ours THEN 1 WHEN counts THEN 2 ELSE 3 END, format('"%s"', told)) AS figures
+FROM panel JOIN summary ON regime = panel JOIN contender USING (contender),
+     LATERAL (SELECT CASE WHEN fails THEN 'fails' WHEN accounts_left > 0 THEN format('%s, %s left', brief(seconds), accounts_left)
+                          ELSE brief(seconds) END AS told) AS t;
 
 CREATE VIEW setting AS
 SELECT format('panels = %s', count(*)) AS line FROM panel
