@@ -13,7 +13,7 @@
 #
 # usage: [PG_CONFIG=/path/to/pg_config] test/bench/speed.sh [OPTION=VALUE…]
 #
-#   accounts=8000    with some sixty rows each
+#   accounts=6000    with some sixty rows each
 #   due=1,10         list; percent of these
 #   memory=all,third list; all: the data are in memory; third: the server is in a memory
 #                    cgroup of a third of their size, and 16 MB for its processes, and no
@@ -51,7 +51,7 @@ made=''     # what the data that are there are like
 set_options() { # OPTION=VALUE…
 	local name
 	read_options "$@"
-	: "${accounts:=8000}" "${due:=1,10}" "${memory:=all,third}" "${failing:=0}" "${keys:=yes}"
+	: "${accounts:=6000}" "${due:=1,10}" "${memory:=all,third}" "${failing:=0}" "${keys:=yes}"
 	: "${order:=scattered}" "${runs:=1}" "${base:=function}" "${rounds:=3}"
 	: "${contenders:=function,elided,procedure,cascade,loop,setwise,client}"
 	: "${picture:=$top/test/bench/speed.svg}"
