@@ -58,7 +58,8 @@ sd_execute_steps(Attempt *attempt)
  *
  * Where a trigger or rule could keep a row, those to be deleted are counted
  * before: afterwards it may lead to nobody any more.  False if any was kept, or
- * belongs to an account on hold, too.  (The rows of a circle are known: they were
+ * belongs to an account on hold, too; or if checks must not have been left out, which
+ * they are not when all is tried again.  (The rows of a circle are known: they were
  * collected.)
  */
 static bool
@@ -89,6 +90,9 @@ execute_deletes(Attempt *attempt, PlanStage *stage)
 						list_length(delete->parts) > 1 ?
 						SPI_OK_SELECT : SPI_OK_DELETE_RETURNING,
 						NULL, deleted_row, delete);
+		if (delete->statement.is_elided &&
+			!sd_were_checks_proved(attempt->run->plan, &delete->statement))
+			return false;
 		attempt->run->results.fk_checks_elided |= delete->statement.is_elided;
 	}
 	for (int i = 0; i < attempt->naccounts; i++)

@@ -22,9 +22,16 @@
  *	 is_covered().
  *
  * All of it is read from the catalog after ROW EXCLUSIVE has been taken on the
- * tables, which keeps triggers, rules and keys as they are until the transaction
- * ends.  It is only for the statement that deletes the accounts: rows of a step are
- * not locked, so others can still come to refer to those.
+ * tables, which keeps others from changing triggers, rules and keys until the
+ * transaction ends.  But not from attaching a partition that has some, nor the run's
+ * own transaction: it runs code of users once the accounts of a batch are gone.  So
+ * all is proved again after the accounts were deleted.
+ *
+ * It is only for the statement that deletes the accounts: rows of a step are not
+ * locked, so others can still come to refer to those.
+ *
+ * What a function does is believed as its owner declares it: that one does not write
+ * anything that is not volatile.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -43,17 +50,26 @@
 #include "catalog/pg_subscription_rel.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
+#include "nodes/nodes.h"
+#include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 #include "scheduled_deletion.h"
 
+static List *prove(DeletionPlan *plan, bool is_plain);
 static bool any_can_fail(DeletionPlan *plan);
 static bool is_plain_plan(DeletionPlan *plan);
 static bool is_plain_step(DeletionPlan *plan, PlanStep *step);
+static bool is_set_plainly(PlanLink *link);
 static bool is_plain_table(DeletionPlan *plan, Oid table, bool is_updated);
+static bool runs_code(Relation member, Trigger *trigger, bool is_updated);
+static bool is_known(Trigger *trigger);
+static bool has_volatile_check(Relation rel);
 static List *prove_checks(DeletionPlan *plan, Relation member);
 static HeapTuple get_constraint(Oid constraint);
 static Oid	whole_key(Oid constraint);
@@ -64,7 +80,7 @@ static bool is_same_comparison(PlanLink *link, int column, Oid table,
 							   Oid equals);
 static bool is_always_checked(Oid table, Oid constraint);
 static bool is_written_unchecked(Oid table, Oid constraint);
-static bool has_check(Relation rel, Oid constraint, Oid function);
+static bool has_trigger(Relation rel, Oid constraint, Oid function);
 static bool is_subscribed(Oid table);
 
 /*
@@ -75,19 +91,42 @@ void
 sd_prove_checks(DeletionPlan *plan)
 {
 	bool		is_plain = is_plain_plan(plan);
-	ListCell   *lc;
 
 	plan->can_fail = !is_plain || any_can_fail(plan);
+	plan->proved_checks = prove(plan, is_plain);
+}
+
+/*
+ * Was it right to leave out the checks of a statement that was executed, as the catalog
+ * is now?  If not, none is left out from here on.
+ */
+bool
+sd_were_checks_proved(DeletionPlan *plan, PlanStatement *statement)
+{
+	if (list_difference_oid(statement->proved_checks,
+							prove(plan, is_plain_plan(plan))) == NIL)
+		return true;
+	statement->proved_checks = NIL;
+	statement->is_elided = false;
+	return false;
+}
+
+static List *
+prove(DeletionPlan *plan, bool is_plain)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
 	if (!sd_elide_fk_checks || IsolationUsesXactSnapshot() || !is_plain)
-		return;
+		return NIL;
 	foreach(lc, plan->account_tables)
 	{
 		Relation	member = table_open(lfirst_oid(lc), NoLock);
 
-		plan->proved_checks = list_concat(plan->proved_checks,
-										  prove_checks(plan, member));
+		result = list_concat(result, prove_checks(plan, member));
 		table_close(member, NoLock);
 	}
+	return result;
 }
 
 /* Is there a key whose action can fail, or of which no query tells whom it stops? */
@@ -140,6 +179,7 @@ static bool
 is_plain_step(DeletionPlan *plan, PlanStep *step)
 {
 	bool		is_account = list_member_oid(plan->account_tables, step->table);
+	bool		is_updated = step->action != SD_DELETE;
 	bool		comes_before = step->action == SD_DELETE ||
 		(step->action == SD_SET_NULL && step->definition != NULL);
 	ListCell   *lc;
@@ -154,53 +194,126 @@ is_plain_step(DeletionPlan *plan, PlanStep *step)
 			return false;
 		comes_before = comes_before || step->action != SD_BLOCK;
 	}
-	return !comes_before ||
-		is_plain_table(plan, step->table, step->action != SD_DELETE);
+	if (!comes_before)
+		return true;
+	foreach(lc, step->links)
+	{
+		if (is_updated && !is_set_plainly(lfirst(lc)))
+			return false;
+	}
+	return is_plain_table(plan, step->table, is_updated);
+}
+
+/* Have the columns of a link no domains whose constraints call functions of users? */
+static bool
+is_set_plainly(PlanLink *link)
+{
+	for (int i = 0; i < link->ncolumns; i++)
+	{
+		Oid			table = link->step->table;
+
+		if (DomainHasConstraints(get_atttype(table, get_attnum(table, link->names[i]))))
+			return false;
+	}
+	return true;
 }
 
 /*
  * Have a table, its partitions and children no triggers or rules of users for what is
- * done to them, nor keys whose actions write what nobody said?
+ * done to them, nor keys whose actions write what nobody said?  And does it hide no
+ * rows from the caller?
  */
 static bool
 is_plain_table(DeletionPlan *plan, Oid table, bool is_updated)
 {
 	ListCell   *lc;
 
+	if (check_enable_rls(table, InvalidOid, true) == RLS_ENABLED)
+		return false;
 	foreach(lc, find_all_inheritors(table, plan->lockmode, NULL))
 	{
 		Relation	member = table_open(lfirst_oid(lc), NoLock);
-		bool		is_plain = member->rd_rules == NULL;
+		bool		is_plain = member->rd_rules == NULL &&
+			!(is_updated && has_volatile_check(member));
 
 		for (int i = 0; is_plain && member->trigdesc != NULL &&
 			 i < member->trigdesc->numtriggers; i++)
 		{
 			Trigger    *trigger = &member->trigdesc->triggers[i];
 
-			if (!sd_fires(trigger) || sd_is_guard(plan->policy->schema, trigger))
-				continue;
-			switch (trigger->tgfoid)
-			{
-				case F_RI_FKEY_SETDEFAULT_DEL:
-					is_plain = false;
-					break;
-				case F_RI_FKEY_CASCADE_UPD:
-				case F_RI_FKEY_SETNULL_UPD:
-				case F_RI_FKEY_SETDEFAULT_UPD:
-					is_plain = !is_updated;
-					break;
-				default:
-					if (trigger->tgisinternal)
-						break;
-					is_plain = is_updated ? !TRIGGER_FOR_UPDATE(trigger->tgtype) :
-						!TRIGGER_FOR_DELETE(trigger->tgtype);
-			}
+			is_plain = !sd_fires(trigger) ||
+				sd_is_guard(plan->policy->schema, trigger) ||
+				!runs_code(member, trigger, is_updated);
 		}
 		table_close(member, NoLock);
 		if (!is_plain)
 			return false;
 	}
 	return true;
+}
+
+/*
+ * Does a trigger run code of users, or write what the plan does not know, when rows are
+ * deleted, or updated?  What is updated may move to another partition.
+ */
+static bool
+runs_code(Relation member, Trigger *trigger, bool is_updated)
+{
+	switch (trigger->tgfoid)
+	{
+		case F_RI_FKEY_SETDEFAULT_DEL:
+			return true;
+		case F_RI_FKEY_CASCADE_DEL:
+		case F_RI_FKEY_SETNULL_DEL:
+			return !is_known(trigger);
+		case F_RI_FKEY_CASCADE_UPD:
+		case F_RI_FKEY_SETNULL_UPD:
+		case F_RI_FKEY_SETDEFAULT_UPD:
+			return is_updated;
+	}
+	if (trigger->tgisinternal)
+		return false;
+	if (is_updated)
+		return TRIGGER_FOR_UPDATE(trigger->tgtype) ||
+			(member->rd_rel->relispartition && !TRIGGER_FOR_TRUNCATE(trigger->tgtype));
+	return TRIGGER_FOR_DELETE(trigger->tgtype);
+}
+
+/*
+ * Does the plan know of a foreign key by one of its triggers?  It reads the key of a
+ * partitioned table there, where the trigger may not fire.
+ */
+static bool
+is_known(Trigger *trigger)
+{
+	Oid			constraint;
+	HeapTuple	tuple;
+	Relation	rel;
+	bool		result;
+
+	if (!OidIsValid(trigger->tgconstraint))
+		return false;
+	constraint = whole_key(trigger->tgconstraint);
+	tuple = get_constraint(constraint);
+	rel = table_open(((Form_pg_constraint) GETSTRUCT(tuple))->confrelid, NoLock);
+	result = has_trigger(rel, constraint, trigger->tgfoid);
+	table_close(rel, NoLock);
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* Has a table a check constraint that calls a function which may do anything? */
+static bool
+has_volatile_check(Relation rel)
+{
+	TupleConstr *constr = rel->rd_att->constr;
+
+	for (int i = 0; constr != NULL && i < constr->num_check; i++)
+	{
+		if (contain_volatile_functions(stringToNode(constr->check[i].ccbin)))
+			return true;
+	}
+	return false;
 }
 
 /* The constraints of triggers of an account table, or a partition, that can be left out */
@@ -365,8 +478,8 @@ is_written_unchecked(Oid table, Oid constraint)
 	Relation	rel = table_open(table, NoLock);
 	bool		result = is_subscribed(table) ||
 		(rel->rd_rel->relkind == RELKIND_RELATION &&
-		 !(has_check(rel, constraint, F_RI_FKEY_CHECK_INS) &&
-		   has_check(rel, constraint, F_RI_FKEY_CHECK_UPD)));
+		 !(has_trigger(rel, constraint, F_RI_FKEY_CHECK_INS) &&
+		   has_trigger(rel, constraint, F_RI_FKEY_CHECK_UPD)));
 
 	table_close(rel, NoLock);
 	return result;
@@ -374,7 +487,7 @@ is_written_unchecked(Oid table, Oid constraint)
 
 /* Has a table the trigger of a foreign key that calls the function, and does it fire? */
 static bool
-has_check(Relation rel, Oid constraint, Oid function)
+has_trigger(Relation rel, Oid constraint, Oid function)
 {
 	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
 	{

@@ -259,7 +259,8 @@ sd_fires(Trigger *trigger)
 bool
 sd_checks_deletion(Trigger *trigger)
 {
-	return RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_PK &&
+	return sd_fires(trigger) &&
+		RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_PK &&
 		TRIGGER_FOR_DELETE(trigger->tgtype);
 }
 

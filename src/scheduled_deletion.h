@@ -503,6 +503,7 @@ extern void sd_order_steps(DeletionPlan *plan);
 
 /* prove.c */
 extern void sd_prove_checks(DeletionPlan *plan);
+extern bool sd_were_checks_proved(DeletionPlan *plan, PlanStatement *statement);
 
 /* statement.c */
 extern void sd_write_statements(DeletionPlan *plan);
