@@ -26,8 +26,6 @@
 
 #include "miscadmin.h"
 #include "storage/latch.h"
-#include "storage/lock.h"
-#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -39,51 +37,11 @@
 /* the same where it has a transaction of its own */
 #define SD_CALM_GROWTH	2
 
-/* accounts of a batch, as long as another run wants its share of them */
-#define SD_SHARED_BATCH_SIZE	1024
-
 /* a batch is at least this part of all accounts before it */
 #define SD_BATCH_SHARE	8
 
 /* sizes of two batches differ so much that their times can be compared */
 #define SD_OTHER_SIZE	1.25
-
-static bool has_company(Run *run);
-static LOCKTAG lock_of_accounts(Run *run);
-
-/*
- * Let other runs that delete from the same account table know of this one, until the
- * (sub)transaction ends.
- */
-void
-sd_join_others(Run *run)
-{
-	LOCKTAG		tag = lock_of_accounts(run);
-
-	(void) LockAcquire(&tag, ShareLock, false, true);
-}
-
-/* Is there another run at work on the accounts, in one transaction as this one? */
-static bool
-has_company(Run *run)
-{
-	LOCKTAG		tag = lock_of_accounts(run);
-	int			nothers;
-
-	pfree(GetLockConflicts(&tag, ExclusiveLock, &nothers));
-	return nothers > 0;
-}
-
-static LOCKTAG
-lock_of_accounts(Run *run)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId,
-					   get_relname_relid("deletion_policy", run->schema),
-					   run->policy->account_table, 0);
-	return tag;
-}
 
 /*
  * How many accounts to pick, and whether to try them as a whole: worth it if
@@ -97,9 +55,7 @@ sd_choose_batch(Run *run, bool *whole)
 {
 	int64		tried = run->results.deleted + run->results.failed;
 	int64		share = run->commits ? 0 : tried / SD_BATCH_SHARE;
-	int64		most = !run->commits && has_company(run) ?
-		Min(run->batch_size, SD_SHARED_BATCH_SIZE) : run->batch_size;
-	int64		largest = Min(Max(most, share), SD_MAX_BATCH_SIZE);
+	int64		largest = Min(Max(run->batch_size, share), SD_MAX_BATCH_SIZE);
 	int64		size = Min(largest, run->pace.size);
 
 	if (run->failed_in_search > 0)

@@ -100,8 +100,6 @@ sd_begin_transaction(Run *run, DeletionPolicy *policy)
 		run->is_impatient = false;
 
 	run->policy = policy;
-	if (!run->commits)
-		sd_join_others(run);
 	run->plan = sd_make_plan(policy, RowExclusiveLock);
 	run->tables = sd_tables_of_plan(run->plan);
 	run->rows = palloc0(sizeof(int64) * list_length(run->plan->steps));

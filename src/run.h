@@ -339,7 +339,6 @@ extern void sd_add_tables(Run *run);
 extern List *sd_sum_tables(List *tables, List *others, int64 *rows);
 
 /* pace.c */
-extern void sd_join_others(Run *run);
 extern int	sd_choose_batch(Run *run, bool *whole);
 extern void sd_batch_was_deleted(Run *run, int naccounts);
 extern void sd_batch_failed(Run *run, int naccounts);
