@@ -85,7 +85,8 @@ static bool is_subscribed(Oid table);
 
 /*
  * Find out whether accounts can fail, and find the checks that can be left out when they are
- * deleted: the constraints of their triggers, on each partition.  The steps of the plan are there, in order.
+ * deleted: the constraints of their triggers, on each partition.  The steps of the plan are
+ * there, in order.
  */
 void
 sd_prove_checks(DeletionPlan *plan)
@@ -159,7 +160,8 @@ is_plain_plan(DeletionPlan *plan)
 	{
 		PlanStage  *stage = lfirst(lc);
 
-		if (stage->is_circle && list_member_ptr(stage->steps, plan->account))
+		if (list_length(stage->steps) > 1 &&
+			list_member_ptr(stage->steps, plan->account))
 			return false;
 	}
 	foreach(lc, plan->steps)

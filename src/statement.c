@@ -230,15 +230,14 @@ write_deletes(DeletionPlan *plan, PlanStage *stage)
 	if (stage->is_circle)
 		write_delete(plan, stage, stage->steps, NIL);
 	else if (step == plan->account)
-	{
 		write_delete(plan, stage, stage->steps, list_make1(plan->self));
-		((PlanDelete *) linitial(stage->deletes))->statement.proved_checks = plan->proved_checks;
-	}
 	else if (step->action == SD_DELETE)
 	{
 		foreach(lc, step->links)
 			write_delete(plan, stage, stage->steps, list_make1(lfirst(lc)));
 	}
+	if (step == plan->account && list_length(stage->steps) == 1)
+		((PlanDelete *) linitial(stage->deletes))->statement.proved_checks = plan->proved_checks;
 }
 
 /*
