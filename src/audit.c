@@ -25,9 +25,13 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "run.h"
+
+/* audit rows that are written at once: each takes some kB of memory until then */
+#define AUDIT_ROWS		1000
 
 /* What is written, in the order of the columns of the INSERT */
 typedef enum AuditColumn
@@ -55,6 +59,7 @@ static const struct
 	{"created_at", false, "$4"},
 };
 
+static void write_some_audit_rows(Run *run, Account **accounts, int naccounts);
 static void find_columns(DeletionPlan *plan, Relation rel,
 						 Form_pg_attribute *columns);
 static char *column_name(DeletionPolicy *policy, AuditColumn column);
@@ -502,6 +507,24 @@ write_statement(DeletionPlan *plan, Relation rel, Form_pg_attribute *columns)
  */
 void
 sd_write_audit_rows(Run *run, Account **accounts, int naccounts)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "scheduled_deletion audit rows",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller_context = MemoryContextSwitchTo(context);
+
+	for (int i = 0; i < naccounts; i += AUDIT_ROWS)
+	{
+		write_some_audit_rows(run, accounts + i, Min(AUDIT_ROWS, naccounts - i));
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(caller_context);
+	MemoryContextDelete(context);
+}
+
+/* The same of a few; what is allocated is the caller's to free */
+static void
+write_some_audit_rows(Run *run, Account **accounts, int naccounts)
 {
 	Datum	   *keys = palloc(sizeof(Datum) * naccounts);
 	Datum	   *details = palloc(sizeof(Datum) * naccounts);

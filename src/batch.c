@@ -440,6 +440,7 @@ tally(Attempt *attempt)
 {
 	Run		   *run = attempt->run;
 
+	run->pace.collected = (double) sd_count_collected(attempt) / attempt->naccounts;
 	for (int i = 0; i < attempt->naccounts; i++)
 	{
 		attempt->accounts[i]->state = SD_DELETED;

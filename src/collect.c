@@ -77,6 +77,21 @@ sd_collect_rows(Attempt *attempt)
 	MemoryContextSwitchTo(caller_context);
 }
 
+/* How many rows were collected */
+int64
+sd_count_collected(Attempt *attempt)
+{
+	DeletionPlan *plan = attempt->run->plan;
+	int64		nrows = 0;
+
+	for (int i = 0; i < list_length(plan->steps); i++)
+	{
+		if (attempt->sets[i] != NULL && i != plan->account->number)
+			nrows += sd_count_rows(attempt->sets[i]);
+	}
+	return nrows;
+}
+
 /* Collect the rows of a step that lead to rows which are new; any? */
 static bool
 collect_from(Attempt *attempt, PlanStep *step)

@@ -7,8 +7,9 @@
  * behind, of which a backend keeps 64 where other sessions need not look for them
  * on disk.  So batches grow with the run: one is at least an eighth of what was
  * done before, which makes about 30 of a million accounts, and no more than 60 if
- * some fail.  The first one is small, so that little is done in vain if some do; but as
- * large as any if that cannot be: then each page is visited once.
+ * some fail.  The first one is small, so that little is done in vain if some do, and
+ * little is kept in memory, which bounds the others.  But where no account can fail unless a
+ * query tells, and no rows are kept, it is as large as any: then each page is visited once.
  *
  * Where each batch has a transaction of its own, it is to be so large that it takes
  * a given time.  But part of that time may not depend on its size: if a table has
@@ -37,11 +38,16 @@
 /* the same where it has a transaction of its own */
 #define SD_CALM_GROWTH	2
 
+/* rows of a batch that are kept in memory, at some hundred bytes each */
+#define SD_MAX_COLLECTED	1000000
+
 /* a batch is at least this part of all accounts before it */
 #define SD_BATCH_SHARE	8
 
 /* sizes of two batches differ so much that their times can be compared */
 #define SD_OTHER_SIZE	1.25
+
+static int64 within_memory(Run *run, int64 naccounts);
 
 /*
  * How many accounts to pick, and whether to try them as a whole: worth it if
@@ -55,7 +61,8 @@ sd_choose_batch(Run *run, bool *whole)
 {
 	int64		tried = run->results.deleted + run->results.failed;
 	int64		share = run->commits ? 0 : tried / SD_BATCH_SHARE;
-	int64		largest = Min(Max(run->batch_size, share), SD_MAX_BATCH_SIZE);
+	int64		largest = within_memory(run, Min(Max(run->batch_size, share),
+												 SD_MAX_BATCH_SIZE));
 	int64		size = Min(largest, run->pace.size);
 
 	if (run->failed_in_search > 0)
@@ -74,6 +81,15 @@ sd_choose_batch(Run *run, bool *whole)
 	if (*whole)
 		return size;
 	return run->can_defer ? SD_MAX_BATCH_SIZE : largest;
+}
+
+/* How many of so many accounts may be in a batch, by the rows that the last one had */
+static int64
+within_memory(Run *run, int64 naccounts)
+{
+	if (run->pace.collected * naccounts <= SD_MAX_COLLECTED)
+		return naccounts;
+	return Max((int64) (SD_MAX_COLLECTED / run->pace.collected), 1);
 }
 
 /* A batch was deleted, but for single accounts */

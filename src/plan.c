@@ -103,6 +103,22 @@ sd_has_related_accounts(DeletionPlan *plan)
 	return false;
 }
 
+/* Are there rows to be collected, for others refer to them? */
+bool
+sd_collects_rows(DeletionPlan *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+
+		if (step != plan->account && step->keys != NIL)
+			return true;
+	}
+	return false;
+}
+
 /* The account table: its key, and its columns that the policy names */
 static void
 resolve_account_table(DeletionPlan *plan, Relation rel)

@@ -80,6 +80,8 @@ typedef struct FailingPosition
 typedef struct Pace
 {
 	int			size;
+	double		collected;		/* rows of an account that others refer to, in
+								 * the last batch */
 	int64		target;			/* how long one is to take, in microseconds */
 	double		fixed;			/* what one costs however small it is ... */
 	double		last_size;		/* ... as the last two of other sizes tell */
@@ -406,6 +408,7 @@ extern void sd_spare_held(Attempt *attempt);
 /* collect.c */
 extern void sd_begin_rows(Attempt *attempt);
 extern void sd_collect_rows(Attempt *attempt);
+extern int64 sd_count_collected(Attempt *attempt);
 
 /* receive.c */
 extern void sd_set_doing(Attempt *attempt, const char *doing, Oid table);

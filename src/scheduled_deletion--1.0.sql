@@ -554,7 +554,7 @@ position: rows with the same are deleted together; 0: nothing is done, the rows 
 action: delete, set null, set default, keep or block
 source: policy, or foreign key, whose name is in constraint_name
 via: the table and columns that the columns lead to; null for the account itself
-fk_checks: run: the server checks foreign keys to the table for each deleted row; null: there are none
+fk_checks: run: the server looks for rows that refer to a deleted one, by each foreign key to the table; proved empty: that is left out (scheduled_deletion.elide_fk_checks); some proved empty: of some keys; null: there are none
 match, reason: as the policy''s step says
 estimated_rows: how many rows belong to the accounts that are due now, from the planner''s statistics; null if there are none of these
 raises an error if the plan cannot be made';

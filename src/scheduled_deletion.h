@@ -464,6 +464,7 @@ extern List *sd_hidden_tables(DeletionPlan *plan, Oid role);
 extern DeletionPlan *sd_make_plan(DeletionPolicy *policy, LOCKMODE lockmode);
 extern DeletionPlan *sd_begin_plan(DeletionPolicy *policy, LOCKMODE lockmode);
 extern bool sd_has_related_accounts(DeletionPlan *plan);
+extern bool sd_collects_rows(DeletionPlan *plan);
 extern void sd_prepare_plan(DeletionPlan *plan, bool for_few_keys);
 
 /* due.c */

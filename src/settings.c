@@ -60,7 +60,7 @@ sd_define_settings(void)
 							NULL, NULL, NULL);
 	DefineCustomBoolVariable("scheduled_deletion.elide_fk_checks",
 							 "Leaves out foreign-key checks of accounts that are proved to find nothing.",
-							 "deletion_plan() says of which tables.",
+							 "deletion_plan() says whether there are any.",
 							 &sd_elide_fk_checks,
 							 false,
 							 PGC_USERSET,
