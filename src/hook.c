@@ -7,9 +7,10 @@
  * without its being felt by the triggers that a statement fires:
  *
  * - It finds its rows by an index, and visits them in the order in which they lie.
- *	 For many keys the planner might rather read the whole table: since it takes it
- *	 that there are rows for each key, or that each page is read from disk.  But a
- *	 table is hardly ever larger by the pages without such rows than the index is.
+ *	 For many keys the planner would often rather read the whole table, as it takes it
+ *	 that there are rows for each key, and that each page comes from disk.  In memory
+ *	 that is several times as dear, and otherwise hardly cheaper: the pages are
+ *	 visited in the same order.
  * - It reads ahead: without that, most of a run is waiting for one page after the
  *	 other, if the data does not fit into memory.
  * - It goes without foreign-key checks of which it is proved that they would find

@@ -2,7 +2,7 @@
  *
  * prove.c
  *	  Prove that foreign-key checks of the server would find nothing, so that a run
- *	  can leave them out; see elide.c.
+ *	  can leave them out; see hook.c.
  *
  * When the accounts' rows are deleted, the server asks for each row, and each
  * foreign key that refers to it, whether anything does so still.  The steps have
