@@ -82,3 +82,4 @@ SELECT process_scheduled_deletions('users') ->> 'users_deleted' AS deleted;
 TABLE plan;
 SHOW enable_seqscan;
 DROP TRIGGER explain ON indexed;
+:clean_up
