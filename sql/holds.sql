@@ -269,6 +269,24 @@ SELECT * FROM ids(process_scheduled_deletions('orgs')) ORDER BY failed;
 SELECT remove_deletion_policy('orgs'), remove_deletion_policy('people');
 DROP TABLE orgs, people, messages;
 
+-- columns that several accounts have in common lead to rows of all of them: a login that
+-- two people use
+CREATE TABLE logins (id int PRIMARY KEY);
+CREATE TABLE people (id int PRIMARY KEY, login int REFERENCES logins ON DELETE SET NULL, deletion_scheduled_at timestamptz DEFAULT '2020-01-01');
+SET client_min_messages = warning;
+SELECT add_deletion_policy('people', 'people', audit_columns => '{"performed_by": null}', audit_table => 'erased');
+SELECT add_deletion_step('people', 'logins', '{id}', after_account => true);
+RESET client_min_messages;
+INSERT INTO logins VALUES (1), (2);
+INSERT INTO people VALUES (1, 1), (2, 1), (3, 2);
+SELECT hold_account('1', 'case 9', policy => 'people');
+SELECT * FROM ids(process_scheduled_deletions('people')) ORDER BY failed;
+SELECT * FROM people ORDER BY id;
+SELECT release_account('1', policy => 'people');
+SELECT * FROM ids(process_scheduled_deletions('people')) ORDER BY failed;
+SELECT remove_deletion_policy('people');
+DROP TABLE people, logins;
+
 -- keys of several columns, and whose text depends on settings
 CREATE TABLE members (day date, name text, deletion_scheduled_at timestamptz DEFAULT '2020-01-01', PRIMARY KEY (day, name));
 SET client_min_messages = warning;

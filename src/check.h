@@ -97,6 +97,5 @@ extern char *sd_about_rows(Oid table);
 /* index.c */
 extern WantedIndex *sd_index_of_link(PlanLink *link);
 extern bool sd_has_index(Oid table, WantedIndex *wanted);
-extern bool sd_is_unique(Oid table, List *names);
 
 #endif							/* CHECK_H */

@@ -329,6 +329,7 @@ typedef struct DeletePart
 	List	   *others;			/* ... and those of links that may lead its
 								 * rows to other accounts ... */
 	int			first_column;	/* ... from here on, then those of its keys */
+	bool		is_shared;		/* may a row lead to several rows? */
 } DeletePart;
 
 /*
@@ -559,6 +560,7 @@ extern void sd_move_holds(Oid schema, Oid old_table, Oid new_table);
 
 /* index.c */
 extern bool sd_has_index_for(PlanLink *link);
+extern bool sd_is_unique(Oid table, List *names);
 extern bool sd_is_partial(Relation index);
 
 /* key.c */

@@ -127,7 +127,7 @@ sd_none_is_held(Attempt *attempt)
 
 /*
  * A row was deleted that leads to "target" by the first of its part's links that leads
- * anywhere: does another one lead to an account on hold, or a row of one?  The columns of
+ * anywhere: does one lead to an account on hold, or a row of one, too?  The columns of
  * all links of the part begin with that one of the slot.
  */
 void
@@ -136,8 +136,8 @@ sd_check_sharing(Attempt *attempt, DeletePart *part, Row *target,
 {
 	ListCell   *lc;
 
-	/* if it has no other, whether the target is shared was asked of that */
-	if (list_length(part->links) == 1 && part->others == NIL)
+	/* if it leads to no other, whether the target is shared was asked of that */
+	if (!part->is_shared)
 		return;
 	foreach(lc, part->links)
 		check_link(attempt, part, lfirst(lc), target, slot, &column);

@@ -52,6 +52,7 @@ static void write_deletes(DeletionPlan *plan, PlanStage *stage);
 static void write_delete(DeletionPlan *plan, PlanStage *stage, List *steps,
 						 List *links);
 static List *other_links(DeletionPlan *plan, DeletePart *part);
+static void note_sharing(DeletionPlan *plan, DeletePart *part);
 static List *append_delete(DeletionPlan *plan, PlanStatement *statement,
 						   DeletePart *part, bool is_named);
 static void append_union(PlanStatement *statement, List *types);
@@ -276,6 +277,7 @@ write_delete(DeletionPlan *plan, PlanStage *stage, List *steps, List *links)
 			part->step == plan->account ? list_make1(plan->self) :
 			part->step->links;
 		part->others = other_links(plan, part);
+		note_sharing(plan, part);
 		part->first_column = column;
 		if (is_union)
 			appendStringInfo(&statement->query, "%sd%d AS (",
@@ -317,10 +319,32 @@ other_links(DeletionPlan *plan, DeletePart *part)
 			continue;
 		others = lappend(others, link);
 	}
-	foreach(lc, list_concat_copy(part->links, others))
-		plan->shares_rows = plan->shares_rows ||
-		((PlanLink *) lfirst(lc))->key->step != plan->account;
 	return others;
+}
+
+/*
+ * Note whether rows of a part may lead to several rows, since there are several links, or
+ * columns that rows have in common; and whether rows of the plan can be shared by way of
+ * others than the accounts' keys.
+ */
+static void
+note_sharing(DeletionPlan *plan, DeletePart *part)
+{
+	List	   *links = list_concat_copy(part->links, part->others);
+	ListCell   *lc;
+
+	part->is_shared = list_length(links) > 1;
+	foreach(lc, links)
+	{
+		PlanKey    *key = ((PlanLink *) lfirst(lc))->key;
+		bool		is_unique = sd_is_unique(OidIsValid(key->member) ?
+											 key->member : key->step->table,
+											 sd_key_names(key));
+
+		part->is_shared = part->is_shared || !is_unique;
+		plan->shares_rows = plan->shares_rows || !is_unique ||
+			key->step != plan->account;
+	}
 }
 
 /*
