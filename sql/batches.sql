@@ -67,5 +67,14 @@ SELECT count(*) >= 8 AS batches, max(bytes) FILTER (WHERE batch > 2) - min(bytes
 RESET scheduled_deletion.batch_size;
 DROP TRIGGER measure ON audit_log;
 
+-- nor does it begin with all of those whose details it keeps
+SET client_min_messages = warning;
+SELECT alter_deletion_policy('built-in', audit_details => '{role,email}');
+TRUNCATE audit_log;
+SELECT count(add_account('account' || n)) FROM generate_series(1, 600) n;
+SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted;
+SELECT count(*) FROM audit_log GROUP BY xmin::text ORDER BY 1;
+SELECT alter_deletion_policy('built-in', audit_details => '{}');
+
 SET scheduled_deletion.batch_size = 0;  -- fails
 :clean_up

@@ -268,6 +268,16 @@ SELECT * FROM run();
 SELECT count(*) FROM told_users;
 SELECT * FROM notes ORDER BY 1;
 ROLLBACK;
+-- also on a row that such an action lets a trigger write, if the key comes to it later
+BEGIN;
+CREATE TABLE notes (user_id int REFERENCES users ON DELETE SET NULL);
+INSERT INTO notes VALUES (1);
+CREATE FUNCTION post_again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO posts VALUES (OLD.user_id); RETURN NEW; END $$;
+CREATE TRIGGER post_again BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION post_again();
+ALTER TABLE posts DROP CONSTRAINT posts_user_id_fkey, ADD FOREIGN KEY (user_id) REFERENCES users ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED;
+SELECT * FROM run();
+SELECT count(*) FROM posts;
+ROLLBACK;
 BEGIN;
 CREATE TABLE bills (user_id int REFERENCES users);
 INSERT INTO bills VALUES (2);

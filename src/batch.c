@@ -59,6 +59,7 @@ static void check_session_is_unchanged(Run *run);
 static void lock_accounts(Attempt *attempt);
 static bool drop_blocked_accounts(Attempt *attempt);
 static void forget_blocked(Account **accounts, int naccounts);
+static double size_of_details(Attempt *attempt);
 static void tally(Attempt *attempt);
 static void ask_of_accounts(Run *run, PlanStatement *statement,
 							RowHandler handler, void *arg, Account **accounts,
@@ -285,6 +286,7 @@ attempt_body(void *arg)
 	Attempt    *attempt = arg;
 	Oid			audit_table = attempt->run->plan->policy->audit_table;
 
+	attempt->is_elided = false;
 	sd_set_lock_timeout(attempt->run->is_impatient ? IMPATIENT_LOCK_TIMEOUT :
 						sd_lock_timeout);
 	lock_accounts(attempt);
@@ -434,13 +436,32 @@ forget_blocked(Account **accounts, int naccounts)
 	}
 }
 
+/* The bytes that the accounts' details take until their audit rows are written */
+static double
+size_of_details(Attempt *attempt)
+{
+	double		size = 0;
+
+	for (int i = 0; i < attempt->naccounts; i++)
+	{
+		for (int j = 0; j < list_length(attempt->run->policy->audit_details); j++)
+		{
+			if (attempt->accounts[i]->details[j] != NULL)
+				size += VARSIZE(attempt->accounts[i]->details[j]);
+		}
+	}
+	return size;
+}
+
 /* Add accounts that are deleted for good to the results of the run */
 static void
 tally(Attempt *attempt)
 {
 	Run		   *run = attempt->run;
 
-	run->pace.collected = (double) sd_count_collected(attempt) / attempt->naccounts;
+	run->pace.memory = (sd_count_collected(attempt) * SD_ROW_MEMORY +
+						size_of_details(attempt)) / attempt->naccounts;
+	run->results.fk_checks_elided |= attempt->is_elided;
 	for (int i = 0; i < attempt->naccounts; i++)
 	{
 		attempt->accounts[i]->state = SD_DELETED;

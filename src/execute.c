@@ -93,7 +93,7 @@ execute_deletes(Attempt *attempt, PlanStage *stage)
 		if (delete->statement.is_elided &&
 			!sd_were_checks_proved(attempt->run->plan, &delete->statement))
 			return false;
-		attempt->run->results.fk_checks_elided |= delete->statement.is_elided;
+		attempt->is_elided |= delete->statement.is_elided;
 	}
 	for (int i = 0; i < attempt->naccounts; i++)
 		is_kept = is_kept || attempt->accounts[i]->kept > 0;

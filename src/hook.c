@@ -28,6 +28,7 @@
 
 #include "catalog/pg_trigger.h"
 #include "executor/executor.h"
+#include "jit/jit.h"
 #include "optimizer/cost.h"
 #include "optimizer/planner.h"
 #include "storage/bufmgr.h"
@@ -81,22 +82,30 @@ plan_statement(Query *parse, const char *query_string, int cursor_options,
 	bool		seqscan = enable_seqscan;
 	bool		indexscan = enable_indexscan;
 	bool		indexonlyscan = enable_indexonlyscan;
+	bool		bitmapscan = enable_bitmapscan;
 	PlannedStmt *volatile result = NULL;
 
-	if (expected == NULL || expected->access != SD_BY_INDEX ||
+	if (expected == NULL ||
+		(expected->access != SD_BY_INDEX && expected->access != SD_BY_ROWS) ||
 		strcmp(query_string, expected->query.data) != 0)
 		return next_planner(parse, query_string, cursor_options, params);
 
-	enable_seqscan = enable_indexscan = enable_indexonlyscan = false;
+	enable_seqscan = false;
+	enable_bitmapscan = true;
+	if (expected->access == SD_BY_INDEX)
+		enable_indexscan = enable_indexonlyscan = false;
 	PG_TRY();
 	{
 		result = next_planner(parse, query_string, cursor_options, params);
+		/* costs say nothing any more, and the batch is no time to compile */
+		result->jitFlags = PGJIT_NONE;
 	}
 	PG_FINALLY();
 	{
 		enable_seqscan = seqscan;
 		enable_indexscan = indexscan;
 		enable_indexonlyscan = indexonlyscan;
+		enable_bitmapscan = bitmapscan;
 	}
 	PG_END_TRY();
 	return result;

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/amapi.h"
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
@@ -29,6 +30,7 @@
 #define MAX_ROWS_FOR_VALUE	1000
 
 static bool serves(Relation index, WantedIndex *wanted);
+static bool finds_one_value(Relation index);
 static bool takes(Relation index, int column, WantedIndex *wanted, int name);
 static bool is_implied(Relation index, WantedIndex *wanted);
 static int	position_of(List *names, Relation index, AttrNumber attnum);
@@ -123,8 +125,7 @@ serves(Relation index, WantedIndex *wanted)
 	int			nfound = 0;
 	double		rows;
 
-	if (!form->indisvalid || index->rd_rel->relam == BRIN_AM_OID ||
-		wanted->is_converted)
+	if (!form->indisvalid || !finds_one_value(index) || wanted->is_converted)
 		return false;
 	for (int i = 0; i < form->indnkeyatts; i++)
 	{
@@ -146,6 +147,22 @@ serves(Relation index, WantedIndex *wanted)
 	rows = sd_rows_for_value(form->indrelid, form->indkey.values[0]);
 	return (rows == SD_UNKNOWN || rows <= MAX_ROWS_FOR_VALUE) &&
 		is_implied(index, wanted);
+}
+
+/* Need an index not be read whole for each value, as BRIN and bloom are? */
+static bool
+finds_one_value(Relation index)
+{
+	switch (index->rd_rel->relam)
+	{
+		case BTREE_AM_OID:
+		case HASH_AM_OID:
+		case GIN_AM_OID:
+		case GIST_AM_OID:
+		case SPGIST_AM_OID:
+			return true;
+	}
+	return index->rd_indam->amcanorder;
 }
 
 /* Does an index compare a column as the statement does? */

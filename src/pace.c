@@ -38,8 +38,8 @@
 /* the same where it has a transaction of its own */
 #define SD_CALM_GROWTH	2
 
-/* rows of a batch that are kept in memory, at some hundred bytes each */
-#define SD_MAX_COLLECTED	1000000
+/* bytes of a batch that are kept in memory */
+#define SD_MAX_MEMORY	(SD_ROW_MEMORY * 1000000)
 
 /* a batch is at least this part of all accounts before it */
 #define SD_BATCH_SHARE	8
@@ -83,13 +83,13 @@ sd_choose_batch(Run *run, bool *whole)
 	return run->can_defer ? SD_MAX_BATCH_SIZE : largest;
 }
 
-/* How many of so many accounts may be in a batch, by the rows that the last one had */
+/* How many of so many accounts may be in a batch, by the memory that the last one took */
 static int64
 within_memory(Run *run, int64 naccounts)
 {
-	if (run->pace.collected * naccounts <= SD_MAX_COLLECTED)
+	if (run->pace.memory * naccounts <= SD_MAX_MEMORY)
 		return naccounts;
-	return Max((int64) (SD_MAX_COLLECTED / run->pace.collected), 1);
+	return Max((int64) (SD_MAX_MEMORY / run->pace.memory), 1);
 }
 
 /* A batch was deleted, but for single accounts */

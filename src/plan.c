@@ -81,7 +81,7 @@ sd_prepare_plan(DeletionPlan *plan, bool for_few_keys)
 
 		/* Citus does not lock rows by a generic plan */
 		statement->for_few_keys = for_few_keys && statement != &plan->lock &&
-			(statement->access == SD_BY_INDEX || statement->access == SD_BY_COLUMNS);
+			statement->access > SD_NO_KEYS && statement->access < SD_BY_SCAN;
 		sd_prepare(statement);
 	}
 }

@@ -74,6 +74,7 @@ static List *prove_checks(DeletionPlan *plan, Relation member);
 static HeapTuple get_constraint(Oid constraint);
 static Oid	whole_key(Oid constraint);
 static bool is_covered(DeletionPlan *plan, HeapTuple tuple);
+static bool runs_code_with_account(DeletionPlan *plan);
 static bool deletes_rows_of(PlanLink *link, HeapTuple tuple);
 static bool is_same_comparison(PlanLink *link, int column, Oid table,
 							   AttrNumber referencing, AttrNumber referenced,
@@ -379,7 +380,8 @@ is_covered(DeletionPlan *plan, HeapTuple tuple)
 	Form_pg_constraint form = (Form_pg_constraint) GETSTRUCT(tuple);
 	ListCell   *lc;
 
-	if (form->confrelid != plan->account->table || sd_is_period_key(form))
+	if (form->confrelid != plan->account->table || sd_is_period_key(form) ||
+		(form->condeferrable && runs_code_with_account(plan)))
 		return false;
 	foreach(lc, plan->links)
 	{
@@ -389,6 +391,27 @@ is_covered(DeletionPlan *plan, HeapTuple tuple)
 			link->step->position < plan->account->position &&
 			deletes_rows_of(link, tuple))
 			return is_always_checked(form->conrelid, form->oid);
+	}
+	return false;
+}
+
+/*
+ * Does an action of a foreign key run code of users when the accounts go?  That can write
+ * a row that refers to one, if the key is deferred, and the key's own action takes it away.
+ */
+static bool
+runs_code_with_account(DeletionPlan *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (link->key->step == plan->account && OidIsValid(link->constraint) &&
+			link->step->action != SD_DELETE && link->step->action != SD_BLOCK &&
+			!is_plain_table(plan, link->step->table, true))
+			return true;
 	}
 	return false;
 }

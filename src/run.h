@@ -76,12 +76,16 @@ typedef struct FailingPosition
 	char	   *account;		/* its key as text */
 } FailingPosition;
 
+/* bytes that a row takes to which others refer, roughly */
+#define SD_ROW_MEMORY	256.0
+
 /* How large the next batch is to be; see pace.c */
 typedef struct Pace
 {
 	int			size;
-	double		collected;		/* rows of an account that others refer to, in
-								 * the last batch */
+	double		memory;			/* bytes that were kept for an account of the
+								 * last batch: of rows that others refer to,
+								 * and of details */
 	int64		target;			/* how long one is to take, in microseconds */
 	double		fixed;			/* what one costs however small it is ... */
 	double		last_size;		/* ... as the last two of other sizes tell */
@@ -249,6 +253,7 @@ typedef struct Attempt
 	int			nleads;
 	int			max_leads;
 	List	   *shared;			/* Row *: that must stay */
+	bool		is_elided;		/* were foreign-key checks left out? */
 	const char *doing;			/* what is being done now ... */
 	Oid			table;			/* ... to which table, if to one */
 } Attempt;

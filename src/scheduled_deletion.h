@@ -202,6 +202,9 @@ typedef enum KeyAccess
 {
 	SD_NO_KEYS,
 	SD_BY_INDEX,				/* by an index, however many keys there are */
+	SD_BY_ROWS,					/* the same, but not by a bitmap that may forget
+								 * which rows: without a hash, each row of a page
+								 * would be compared with each key */
 	SD_BY_COLUMNS,				/* by several columns at once, as the planner
 								 * likes */
 	SD_BY_SCAN					/* no index finds them */

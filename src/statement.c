@@ -98,10 +98,16 @@ sd_write_statements(DeletionPlan *plan)
 static void
 choose_access(PlanLink *link)
 {
+	RegProcedure left;
+	RegProcedure right;
+
 	if (!sd_has_index_for(link))
 		link->access = SD_BY_SCAN;
+	else if (link->ncolumns > 1)
+		link->access = SD_BY_COLUMNS;
 	else
-		link->access = link->ncolumns > 1 ? SD_BY_COLUMNS : SD_BY_INDEX;
+		link->access = get_op_hash_functions(link->equals[0], &left, &right) &&
+			left == right ? SD_BY_INDEX : SD_BY_ROWS;
 }
 
 /* Add a statement to those that a run prepares */
