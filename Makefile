@@ -5,6 +5,7 @@
 #	make demo				the main job, shown on a server of its own
 #	make bench			how long it takes, and others take, measured likewise
 #	make bench-live			what clients notice of it, measured likewise
+#	make bench-memory		how much memory it needs, measured likewise
 
 EXTENSION = scheduled_deletion
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" scheduled_deletion.control)
@@ -114,4 +115,7 @@ bench:
 bench-live:
 	test/bench/live.sh
 
-.PHONY: dist demo test bench bench-live
+bench-memory:
+	test/bench/memory.sh
+
+.PHONY: dist demo test bench bench-live bench-memory

@@ -2,7 +2,7 @@
 # What the benchmarks have in common.  Sourced by live.sh and speed.sh, which keep
 # their results in tables of the database postgres, on a private server.
 #
-#   read_options OPTION…    into the variables of which $options has the names
+#   read_options OPTION…    into the variables of which $options has the names; or --help
 #   check_number NAME…      that such a variable is a number above 0
 #   check_picture           that the file $picture can be written
 #   say TEXT…               to stderr, as stdout is for what was measured
@@ -30,6 +30,10 @@ server_settings=(
 read_options() { # OPTION=VALUE…
 	local option
 	for option; do
+		if [[ $option == --help ]]; then
+			sed -n '/^#!/d; /^$/q; s/^# \{0,1\}//p' "$0"
+			exit
+		fi
 		[[ $option == *=* && " ${options[*]} " == *" ${option%%=*} "* ]] || die "$option is no option of this"
 		declare -g "$option"
 	done

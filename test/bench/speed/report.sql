@@ -22,7 +22,7 @@ SELECT label AS base FROM contender WHERE contender = :'base' \gset
 SELECT round(sum(reltuples)::numeric / 1e6, 1) AS rows FROM pg_class
 WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' \gset
 SELECT E'\n' || format(
-    'Medians of %s rounds; in brackets, what part of that time %s takes. '
+    'Medians of %s rounds; in brackets, how many times as long as %s. '
     'Accounts: %s, with %s million rows, %s MB with indexes; %s. In all: %s. '
     '%sEach run soon after a checkpoint, so that the WAL has whole pages. '
     'PostgreSQL %s, %s; %s.',

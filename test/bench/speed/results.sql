@@ -105,9 +105,9 @@ FROM run,
               FROM session AS s
               WHERE (s.regime, s.contender, s.round) = (run.regime, run.contender, run.round)) AS s;
 
--- All rounds, and how much of the contender's time the base takes
+-- All rounds, and how many times as long as the base a contender takes
 CREATE VIEW summary AS
-SELECT *, max(seconds) FILTER (WHERE contender = :'base' AND NOT fails) OVER (PARTITION BY regime) / seconds AS ratio
+SELECT *, seconds / max(seconds) FILTER (WHERE contender = :'base' AND NOT fails) OVER (PARTITION BY regime) AS ratio
 FROM (SELECT regime, contender, fails,
              percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS seconds,
              min(seconds) AS least, max(seconds) AS most, max(accounts_left) AS accounts_left,

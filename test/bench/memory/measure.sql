@@ -1,0 +1,20 @@
+-- How much memory the session has had at most that did what a contender does.  A psql
+-- script for the database memory: -v contender, due.
+
+\set file test/bench/speed/contenders/ :contender .sql
+\o /dev/null
+\i :file
+\o
+SELECT count(*) AS "left" FROM profiles \gset
+SELECT count(*) = :due AS done FROM audit_log WHERE action = 'hard_deleted' \gset
+\if :left
+    \set done no
+\endif
+\if :done
+\else
+    DO $$BEGIN RAISE 'the accounts are not all deleted, each with its audit row'; END$$;
+\endif
+SELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s*(\d+) kB')::integer / 1000 AS megabytes \gset
+
+\connect postgres
+INSERT INTO memory VALUES (:'contender', :due, :megabytes);

@@ -1,0 +1,1 @@
+SELECT process_scheduled_deletions(release_brake => true);

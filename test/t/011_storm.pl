@@ -1,0 +1,77 @@
+# While clients insert, move, ask, cancel, hold, release and delete by hand, runs of both
+# forms, with foreign-key checks left out, break no promise, and none of them fails.
+#
+# STORM_SECONDS in the environment says how long; 20 by default.
+
+use strict;
+use warnings;
+
+use FindBin;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $top = "$FindBin::RealBin/../..";
+my $storm = "$top/test/storm";
+my $seconds = $ENV{STORM_SECONDS} // 20;
+
+my $node = PostgreSQL::Test::Cluster->new('storm');
+$node->init;
+$node->append_conf(
+	'postgresql.conf', q{
+client_min_messages = error
+deadlock_timeout = 50ms
+max_connections = 30
+scheduled_deletion.elide_fk_checks = on
+});
+$node->start;
+$node->safe_psql('postgres',
+	    slurp_file("$top/test/schema.sql")
+	  . '\set accounts 400' . "\n"
+	  . slurp_file("$top/test/generate.sql")
+	  . 'CREATE EXTENSION scheduled_deletion;'
+	  . slurp_file("$storm/setup.sql"));
+$node->safe_psql('postgres', 'SELECT process_scheduled_deletions()');
+
+my @clients = map { "$storm/$_" } qw(add.sql@2 move.sql@3 say.sql@4 cancel.sql@2 hold.sql release.sql@2 by_hand.sql);
+my @pgbenches = (
+	pgbench('read committed', 6, @clients),
+	pgbench('repeatable read', 2, map { "$storm/$_.sql" } qw(say move cancel)),
+	pgbench('read committed', 1, "$storm/function.sql"),
+	pgbench('read committed', 1, "$storm/procedure.sql"));
+my %failures = (deadlock => 0, serialization => 0);
+for my $pgbench (@pgbenches) {
+	$pgbench->{run}->finish;
+	is($pgbench->{err}, '', "no error of $pgbench->{name}");
+	while ($pgbench->{out} =~ /^number of (deadlock|serialization) failures: (\d+)/gm) { $failures{$1} += $2 }
+}
+is($node->safe_psql('postgres', 'SELECT promise, count(*), min(id::text) FROM broken_promises GROUP BY promise'),
+	'', 'no promise is broken');
+for my $form (qw(function procedure)) {
+	my ($runs, $deleted, $failed, $bad) = split /\|/, $node->safe_psql(
+		'postgres', qq{
+		SELECT count(*), sum(users_deleted), sum(users_failed), count(*) FILTER (WHERE stop_reason NOT IN ('drained', 'nothing due'))
+		FROM deletion_run WHERE form = '$form'});
+	note("$runs runs of the $form: $deleted accounts deleted, $failed failed");
+	cmp_ok($deleted, '>', 0, "the $form deleted accounts");
+}
+cmp_ok($failures{$_}, '>', 0, "clients met $_ failures") for sort keys %failures;
+note(join ', ', map { "$_ failures: $failures{$_}" } sort keys %failures);
+note($node->safe_psql('postgres', 'SELECT stop_reason, count(*) FROM deletion_run GROUP BY 1 ORDER BY 1'));
+note($node->safe_psql('postgres', 'SELECT count(*) FROM deletion_run WHERE (report ->> $$fk_checks_elided$$)::boolean'), ' runs left out checks');
+$node->stop;
+done_testing();
+
+sub pgbench {
+	my ($isolation, $clients, @scripts) = @_;
+	my $name = join ', ', map { s{.*/|\.sql.*}{}gr } @scripts;
+	my $self = { name => "$name ($isolation)", out => '', err => '' };
+	local $ENV{PGOPTIONS} = '-c default_transaction_isolation=' . $isolation =~ s/ /\\ /r;
+	local $ENV{PGHOST} = $node->host;
+	local $ENV{PGPORT} = $node->port;
+	$self->{run} = IPC::Run::start(
+		[ 'pgbench', '--no-vacuum', '--failures-detailed', "--client=$clients", "--time=$seconds",
+			(map { "--file=$_" } @scripts), 'postgres' ],
+		'<', \undef, '>', \$self->{out}, '2>', \$self->{err});
+	return $self;
+}
