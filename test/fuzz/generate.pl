@@ -413,7 +413,7 @@ print_index($_) for grep { chance(70) } @edges;
 print_rows($_) for @tables;
 print_circle($_) for grep { $_->{later} } @edges;
 print_triggers($_) for grep { $_->{trips} } @tables;
-print "ANALYZE;\n" if chance(30);
+if (chance(30)) { print 'ANALYZE s.', quote($_->{name}), ";\n" for @tables }
 print_policy();
 print_model();
 printf "\\set batch_size %d\n\\set role %s\n", one_of(1, 2, 3, 100000, 100000, 100000), one_of(qw(none none job));

@@ -19,7 +19,8 @@ my $node = PostgreSQL::Test::Cluster->new('model');
 $node->init;
 $node->append_conf('postgresql.conf', "client_min_messages = warning\n");
 $node->start;
-$node->safe_psql('postgres', slurp_file("$fuzz/model.sql"));
+$node->safe_psql('postgres', 'CREATE DATABASE model');
+$node->safe_psql('model', slurp_file("$fuzz/model.sql"));
 
 my (%runs, %elided);
 for (my $from = $first; $from <= $last; $from += 20) {
@@ -34,11 +35,14 @@ done_testing();
 # What is wrong; each run has to end with a line that says what it did
 sub differences {
 	my $wrong = '';
+	# a catalog with the traces of many schemas is slow
+	$node->safe_psql('postgres', 'DROP DATABASE IF EXISTS fuzz');
+	$node->safe_psql('postgres', 'CREATE DATABASE fuzz TEMPLATE model');
 	for my $seed (@_) {
 		my ($out, $err) = ('', '');
 		my ($schema, $errors);
 		run_log([ $^X, "$fuzz/generate.pl", $seed ], '>', \$schema, '2>', \$errors);
-		$node->psql('postgres', "$schema\n\\i $fuzz/runs.sql\n", stdout => \$out, stderr => \$err, on_error_stop => 0);
+		$node->psql('fuzz', "$schema\n\\i $fuzz/runs.sql\n", stdout => \$out, stderr => \$err, on_error_stop => 0);
 		my %missing = map { $_ => 1 } 'function, elide off', 'function, elide on', 'procedure, elide on';
 		for (split /\n/, $out) {
 			if (/^((\w+), elide (\w+)): \d+ deleted, \d+ failed, elided: (\w+)$/) {

@@ -86,14 +86,15 @@ sub run_and_kill {
 	my ($form, $is_server) = @_;
 	my ($out, $err) = ('', '');
 	my $session = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-f', '-' ],
-		'<', \"SELECT pg_backend_pid();\n$statements{$form};\n\\echo over\n", '>', \$out, '2>', \$err);
+		'<', \"SELECT pg_backend_pid();\n$statements{$form};\n\\echo over\nSELECT pg_sleep(600);\n", '>', \$out, '2>', \$err);
 	$session->pump until $out =~ /^(\d+)\n/;
 	my $pid = $1;
+	my $log = -s $node->logfile;
 	usleep(rand(1e6 * $seconds{$form}));
 	if ($is_server) { $node->stop('immediate') }
 	else { kill 'KILL', $pid }
 	$session->finish;
-	$node->start if $is_server;
-	$node->poll_query_until('postgres', 'SELECT true') or die 'the server is not there again';
+	if ($is_server) { $node->start }
+	else { $node->wait_for_log(qr/all server processes terminated; reinitializing.*ready to accept connections/s, $log) }
 	return $out =~ /over/;
 }

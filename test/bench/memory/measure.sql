@@ -5,6 +5,7 @@
 \o /dev/null
 \i :file
 \o
+SELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s*(\d+) kB')::integer / 1000 AS megabytes \gset
 SELECT count(*) AS "left" FROM profiles \gset
 SELECT count(*) = :due AS done FROM audit_log WHERE action = 'hard_deleted' \gset
 \if :left
@@ -14,7 +15,6 @@ SELECT count(*) = :due AS done FROM audit_log WHERE action = 'hard_deleted' \gse
 \else
     DO $$BEGIN RAISE 'the accounts are not all deleted, each with its audit row'; END$$;
 \endif
-SELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s*(\d+) kB')::integer / 1000 AS megabytes \gset
 
 \connect postgres
 INSERT INTO memory VALUES (:'contender', :due, :megabytes);
