@@ -20,7 +20,7 @@ int			sd_batch_size = SD_DEFAULT_BATCH_SIZE;
 char	   *sd_enabled = "on";
 int			sd_batch_duration = 50;
 int			sd_pause_between = 150;
-bool		sd_elide_fk_checks = false;
+bool		sd_elide_fk_checks = true;
 int			sd_lock_timeout = 1000;
 int			sd_progress_interval = 10 * 1000;
 int			sd_retention = 90 * 24 * 60;
@@ -62,7 +62,7 @@ sd_define_settings(void)
 							 "Leaves out foreign-key checks of accounts that are proved to find nothing.",
 							 "deletion_plan() says whether there are any.",
 							 &sd_elide_fk_checks,
-							 false,
+							 true,
 							 PGC_USERSET,
 							 0,
 							 NULL, NULL, NULL);

@@ -9,7 +9,7 @@
 #
 #   due=100,1000,10000,100000,300000,1000000
 #                 list; so many accounts there are, with some nine rows each, all due
-#   contenders=function,elided,procedure,cascade
+#   contenders=function,checked,procedure,cascade
 #                 list; those of speed.sh that are at work in a single session
 #   picture=FILE  SVG; by default, test/bench/memory.svg
 #
@@ -25,7 +25,7 @@ settings=("${server_settings[@]}" "shared_preload_libraries = ''")
 set_options() { # OPTION=VALUE…
 	local name
 	read_options "$@"
-	: "${due:=100,1000,10000,100000,300000,1000000}" "${contenders:=function,elided,procedure,cascade}"
+	: "${due:=100,1000,10000,100000,300000,1000000}" "${contenders:=function,checked,procedure,cascade}"
 	: "${picture:=$top/test/bench/memory.svg}"
 	[[ $due =~ ^[1-9][0-9]*(,[1-9][0-9]*)*$ ]] || die "due=$due is not a list of numbers above 0"
 	for name in ${contenders//,/ }; do

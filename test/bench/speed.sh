@@ -27,8 +27,8 @@
 #   order=scattered  list; scattered: one account's rows lie far apart, as they were
 #                    written day by day; accounts: together, in the order of the accounts
 #   runs=1           list; 2: two sessions at once, until both have ended
-#   contenders=function,elided,procedure,cascade,loop,setwise,client
-#                    list; there is procedure_elided, too
+#   contenders=function,checked,procedure,cascade,loop,setwise,client
+#                    list; there is procedure_checked, too
 #   base=function    the contender that others are compared with
 #   rounds=3
 #   picture=FILE     SVG, with the first four regimes; by default, test/bench/speed.svg
@@ -53,7 +53,7 @@ set_options() { # OPTION=VALUE…
 	read_options "$@"
 	: "${accounts:=6000}" "${due:=1,10}" "${memory:=all,third}" "${failing:=0}" "${keys:=yes}"
 	: "${order:=scattered}" "${runs:=1}" "${base:=function}" "${rounds:=3}"
-	: "${contenders:=function,elided,procedure,cascade,loop,setwise,client}"
+	: "${contenders:=function,checked,procedure,cascade,loop,setwise,client}"
 	: "${picture:=$top/test/bench/speed.svg}"
 	check_number accounts rounds
 	check_list due '[0-9]+(\.[0-9]+)?'

@@ -21,7 +21,6 @@ auto_explain.log_nested_statements = on
 client_min_messages = warning
 log_min_messages = log
 jit = on
-scheduled_deletion.elide_fk_checks = on
 });
 $node->start;
 $node->safe_psql(

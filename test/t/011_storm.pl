@@ -22,7 +22,6 @@ $node->append_conf(
 client_min_messages = error
 deadlock_timeout = 50ms
 max_connections = 30
-scheduled_deletion.elide_fk_checks = on
 });
 $node->start;
 $node->safe_psql('postgres',

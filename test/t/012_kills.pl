@@ -21,7 +21,6 @@ $node->append_conf(
 	'postgresql.conf', q{
 client_min_messages = warning
 restart_after_crash = on
-scheduled_deletion.elide_fk_checks = on
 scheduled_deletion.batch_duration = 5ms
 });
 $node->start;

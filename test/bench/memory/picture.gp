@@ -10,6 +10,6 @@ set grid ytics linecolor rgb '#dddddd'
 set logscale x
 set format x '%.0f'
 set yrange [0:*]
-colour(name) = name eq 'elided' ? 0x0072b2 : name eq 'function' ? 0x56b4e9 : name eq 'procedure' ? 0x009e73 : 0xd55e00
+colour(name) = name eq 'function' ? 0x0072b2 : name eq 'checked' ? 0x56b4e9 : name eq 'procedure' ? 0x009e73 : 0xd55e00
 plot for [name in contenders] name . '.dat' with linespoints linewidth 2 pointtype 7 pointsize 0.6 \
     linecolor rgb colour(name) title name

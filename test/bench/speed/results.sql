@@ -17,9 +17,9 @@ CREATE TABLE contender (
 );
 INSERT INTO contender VALUES
     ('function',         '`process_scheduled_deletions()`',         true,  true,  false, false, false, false),
-    ('elided',           '`process_scheduled_deletions()`, elided', true,  true,  false, false, false, false),
+    ('checked',          '`process_scheduled_deletions()`, checked', true,  true,  false, false, false, false),
     ('procedure',        '`run_scheduled_deletions()`',             true,  true,  false, false, false, false),
-    ('procedure_elided', '`run_scheduled_deletions()`, elided',     true,  true,  false, false, false, false),
+    ('procedure_checked', '`run_scheduled_deletions()`, checked',   true,  true,  false, false, false, false),
     ('cascade',          'one `DELETE`, `ON DELETE CASCADE`',       false, false, true,  false, true,  true),
     ('loop',             'PL/pgSQL, account by account',            false, true,  false, true,  false, false),
     ('setwise',          'SQL by hand, table by table',             false, true,  true,  false, true,  false),
