@@ -65,13 +65,12 @@ CREATE FUNCTION fitting(function regproc) RETURNS jsonb LANGUAGE sql AS $$
     SELECT coalesce(jsonb_object_agg(name, value), '{}') FROM callable JOIN fit USING (name) WHERE callable.function = $1 $$;
 
 -- one argument is anything; or each of them, many times
-SELECT setseed(0.5);
 CREATE TABLE calls AS
 SELECT function, call_of(function, fitting(function) || jsonb_build_object(name, value)) AS call
 FROM callable JOIN given USING (type) WHERE prokind = 'f';
 INSERT INTO calls
 SELECT function, call_of(function, fitting(function) || jsonb_object_agg(name, value))
-FROM generate_series(1, 300) AS round, (SELECT function, name, type FROM callable WHERE prokind = 'f' ORDER BY function::text, n) AS c,
+FROM generate_series(1, 300) AS round, (SELECT function, name, type FROM callable WHERE prokind = 'f' ORDER BY function::text COLLATE "C", n) AS c,
     LATERAL (SELECT value FROM given WHERE given.type = c.type ORDER BY hashtext(value || round || name || function::text) LIMIT 1) AS g
 WHERE hashtext(round || name) % 3 = 0
 GROUP BY round, function;
@@ -105,7 +104,7 @@ SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM posts), (SELECT count
 \set VERBOSITY sqlstate
 \o /dev/null
 SELECT format('CALL run_scheduled_deletions(''users'', %I => %s)', name, value) FROM callable JOIN given USING (type)
-WHERE prokind = 'p' AND name NOT IN ('policy', 'pause', 'report') AND value NOT LIKE '%infinity%' ORDER BY n, value \gexec
+WHERE prokind = 'p' AND name NOT IN ('policy', 'pause', 'report') AND value NOT LIKE '%infinity%' ORDER BY n, value COLLATE "C" \gexec
 \o
 \set VERBOSITY default
 :clean_up

@@ -173,6 +173,9 @@ SELECT count(*) FROM plan('users');
 CREATE TRIGGER own AFTER DELETE ON users FOR EACH ROW EXECUTE FUNCTION "RI_FKey_noaction_del"();
 SELECT count(*) FROM plan('users');
 DROP TRIGGER own ON users;
+CREATE CONSTRAINT TRIGGER own AFTER DELETE ON users FOR EACH ROW EXECUTE FUNCTION "RI_FKey_noaction_del"();
+SELECT count(*) FROM plan('users');
+DROP TRIGGER own ON users;
 
 -- estimates, and whether the server checks keys
 INSERT INTO users SELECT n, 'x' || n, 1, CASE WHEN n % 10 = 0 THEN '2020-01-01'::timestamptz END FROM generate_series(100, 1099) n;

@@ -317,7 +317,7 @@ read_key(Trigger *trigger, Relation member)
 		default:
 			return NULL;
 	}
-	if (!sd_fires(trigger) || !OidIsValid(trigger->tgconstraint))
+	if (!sd_fires(trigger) || !trigger->tgisinternal)
 		return NULL;
 
 	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(trigger->tgconstraint));

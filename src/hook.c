@@ -3,7 +3,7 @@
  * hook.c
  *	  What is special in how our statements are planned and begun.
  *
- * Three things that no statement can say of itself, and that no setting could say
+ * Four things that no statement can say of itself, and that no setting could say
  * without its being felt by the triggers that a statement fires:
  *
  * - It finds its rows by an index, and visits them in the order in which they lie.
@@ -11,6 +11,9 @@
  *	 that there are rows for each key, and that each page comes from disk.  In memory
  *	 that is several times as dear, and otherwise hardly cheaper: the pages are
  *	 visited in the same order.
+ *	 Where the values have no hash in common with the keys, the rows are visited one by
+ *	 one: see KeyAccess.
+ * - It is not compiled: with plans ruled out, costs say nothing.
  * - It reads ahead: without that, most of a run is waiting for one page after the
  *	 other, if the data does not fit into memory.
  * - It goes without foreign-key checks of which it is proved that they would find
@@ -74,7 +77,7 @@ sd_expect(PlanStatement *statement)
 		statement->is_elided = false;
 }
 
-/* The first hook: of indexes, that statement uses bitmap scans, where there is an index */
+/* The first hook: that statement goes by its index, as KeyAccess says */
 static PlannedStmt *
 plan_statement(Query *parse, const char *query_string, int cursor_options,
 			   ParamListInfo params)
@@ -91,9 +94,8 @@ plan_statement(Query *parse, const char *query_string, int cursor_options,
 		return next_planner(parse, query_string, cursor_options, params);
 
 	enable_seqscan = false;
-	enable_bitmapscan = true;
-	if (expected->access == SD_BY_INDEX)
-		enable_indexscan = enable_indexonlyscan = false;
+	enable_bitmapscan = expected->access == SD_BY_INDEX;
+	enable_indexscan = enable_indexonlyscan = !enable_bitmapscan;
 	PG_TRY();
 	{
 		result = next_planner(parse, query_string, cursor_options, params);

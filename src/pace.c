@@ -6,10 +6,11 @@
  * In one transaction, each batch that succeeds leaves one live subtransaction
  * behind, of which a backend keeps 64 where other sessions need not look for them
  * on disk.  So batches grow with the run: one is at least an eighth of what was
- * done before, which makes about 30 of a million accounts, and no more than 60 if
+ * done before, which makes a dozen of a million accounts, by default, and no more than 60 if
  * some fail.  The first one is small, so that little is done in vain if some do, and
  * little is kept in memory, which bounds the others.  But where no account can fail unless a
- * query tells, and no rows are kept, it is as large as any: then each page is visited once.
+ * query tells, and neither rows nor details are kept, it is as large as any: then each page
+ * is visited once.
  *
  * Where each batch has a transaction of its own, it is to be so large that it takes
  * a given time.  But part of that time may not depend on its size: if a table has
@@ -73,9 +74,8 @@ sd_choose_batch(Run *run, bool *whole)
 		/* accounts that refer to each other can only go together */
 		int			least = sd_has_related_accounts(run->plan) ? SD_FIRST_BATCH_SIZE : 1;
 
-		largest = Min(Max(run->pace.size, least), run->batch_size);
-		*whole = size >= Min(run->pace.size, run->batch_size);
-		return largest;
+		*whole = size >= Min(run->pace.size, largest);
+		return Min(Max(run->pace.size, least), largest);
 	}
 	*whole = size >= Min(largest, Max(SD_FIRST_BATCH_SIZE, share));
 	if (*whole)

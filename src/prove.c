@@ -49,8 +49,6 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_subscription_rel.h"
 #include "catalog/pg_trigger.h"
-#include "commands/trigger.h"
-#include "nodes/nodes.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
 #include "utils/fmgroids.h"
@@ -142,7 +140,7 @@ any_can_fail(DeletionPlan *plan)
 		PlanLink   *link = lfirst(lc);
 
 		if (link->step->action == SD_BLOCK ? !link->is_asked :
-			link->step->action != SD_DELETE)
+			link->step->action != SD_DELETE && link->step->action != SD_KEEP)
 			return true;
 	}
 	return false;
@@ -294,7 +292,7 @@ is_known(Trigger *trigger)
 	Relation	rel;
 	bool		result;
 
-	if (!OidIsValid(trigger->tgconstraint))
+	if (!trigger->tgisinternal)
 		return false;
 	constraint = whole_key(trigger->tgconstraint);
 	tuple = get_constraint(constraint);
@@ -518,7 +516,7 @@ has_trigger(Relation rel, Oid constraint, Oid function)
 	{
 		Trigger    *trigger = &rel->trigdesc->triggers[i];
 
-		if (trigger->tgfoid == function && sd_fires(trigger) &&
+		if (trigger->tgisinternal && trigger->tgfoid == function && sd_fires(trigger) &&
 			whole_key(trigger->tgconstraint) == constraint)
 			return true;
 	}

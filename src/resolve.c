@@ -259,7 +259,7 @@ sd_fires(Trigger *trigger)
 bool
 sd_checks_deletion(Trigger *trigger)
 {
-	return sd_fires(trigger) &&
+	return trigger->tgisinternal && sd_fires(trigger) &&
 		RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_PK &&
 		TRIGGER_FOR_DELETE(trigger->tgtype);
 }

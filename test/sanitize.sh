@@ -51,7 +51,10 @@ start_valgrind() {
 	as_owner pg_ctl stop -s -D "$workdir/data"
 	as_owner valgrind --quiet --trace-children=yes --leak-check=no --log-file="$workdir/found.%p" \
 		postgres -D "$workdir/data" -c deadlock_timeout=60s >"$workdir/server.log" 2>&1 &
-	until as_owner pg_isready -q; do sleep 1; done
+	until as_owner pg_isready -q; do
+		kill -0 $! || die "$(cat "$workdir/server.log")"
+		sleep 1
+	done
 }
 
 # Errors in a stack that goes through the module; the server's own are not ours
@@ -66,9 +69,9 @@ print_coverage() {
 	as_owner gcov -o src src/*.gcda >/dev/null
 	for file in *.c.gcov; do
 		awk -F: -v name="${file%.gcov}" '
-			{ gsub(/ /, "", $1) }
-			$1 ~ /^#/ { missed = missed "  " $2 ": " substr($0, index($0, $3)) "\n"; lines++ }
-			$1 ~ /^[0-9]/ { lines++; hit++ }
+			{ n = $2; line = $0; count = $1; gsub(/ /, "", count); sub(/^[^:]*:[^:]*:/, "", line) }
+			count ~ /^#/ { missed = missed "  " n ": " line "\n"; lines++ }
+			count ~ /^[0-9]/ { lines++; hit++ }
 			END { if (lines) printf "%s: %d of %d lines\n%s", name, hit, lines, missed }' "$file"
 	done
 }
@@ -91,7 +94,7 @@ address)
 valgrind)
 	start_valgrind
 	check REGRESS="$regress" ISOLATION= TAP_TESTS=
-	as_owner pg_ctl stop -s -D "$workdir/data"
+	as_owner pg_ctl stop -s -t 600 -D "$workdir/data"
 	print_valgrind || failed=yes
 	;;
 coverage)

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the benchmarks have in common.  Sourced by live.sh and speed.sh, which keep
+# What the benchmarks have in common.  Sourced by live.sh, memory.sh and speed.sh, which keep
 # their results in tables of the database postgres, on a private server.
 #
 #   read_options OPTION…    into the variables of which $options has the names; or --help

@@ -1,5 +1,5 @@
--- Let both forms, with and without elision of foreign-key checks, delete what is due in
--- the schema that generate.pl has made, and print what model.sql finds wrong.  Only the last run
+-- Let the function, with foreign-key checks left out and not, and then the procedure, with
+-- them left out, delete what is due in the schema that generate.pl has made, and print what model.sql finds wrong.  Only the last run
 -- is not undone.
 
 CALL model.look();

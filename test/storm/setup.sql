@@ -132,7 +132,7 @@ $$;
 
 -- Rows that prove a broken promise; none, if all is well
 CREATE VIEW broken_promises AS
-WITH gone AS (SELECT user_id AS id, details FROM audit_log WHERE action = 'hard_deleted'),
+WITH gone AS (SELECT user_id AS id, details, created_at FROM audit_log WHERE action = 'hard_deleted'),
      last_said AS (SELECT DISTINCT ON (account) account, due FROM said ORDER BY account, n DESC),
      last_hold AS (SELECT DISTINCT ON (account) account, is_held FROM hold_said ORDER BY account, n DESC)
 SELECT 'orphan in ' || tab AS promise, id
@@ -155,7 +155,7 @@ WHERE NOT EXISTS (SELECT FROM profiles AS p WHERE p.id = account) AND account NO
     AND account NOT IN (TABLE deleted_by_hand)
 UNION ALL
 SELECT 'was not due', id FROM gone JOIN last_said ON account = id
-WHERE (details ->> 'deletion_scheduled_at')::timestamptz IS DISTINCT FROM due OR due > now()
+WHERE (details ->> 'deletion_scheduled_at')::timestamptz IS DISTINCT FROM due OR due > created_at
 UNION ALL
 SELECT 'was on hold', id FROM gone JOIN last_hold ON account = id WHERE is_held
 UNION ALL

@@ -42,7 +42,7 @@ $node->safe_psql(
 	SELECT add_deletion_step('users', 'inherited', '{user_id}');
 	INSERT INTO users SELECT n, '2020-01-01' FROM generate_series(1, 3000) n;
 	INSERT INTO same SELECT id FROM users;
-	INSERT INTO crossed SELECT id FROM users;
+	INSERT INTO crossed SELECT id FROM users ORDER BY md5(id::text);
 	INSERT INTO bloomed SELECT id FROM users;
 	INSERT INTO inherited_child SELECT id FROM users;
 	ANALYZE;

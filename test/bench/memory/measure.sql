@@ -6,11 +6,8 @@
 \i :file
 \o
 SELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s*(\d+) kB')::integer / 1000 AS megabytes \gset
-SELECT count(*) AS "left" FROM profiles \gset
-SELECT count(*) = :due AS done FROM audit_log WHERE action = 'hard_deleted' \gset
-\if :left
-    \set done no
-\endif
+SELECT (SELECT count(*) FROM profiles) = 0
+    AND (SELECT count(*) FROM audit_log WHERE action = 'hard_deleted') = :due AS done \gset
 \if :done
 \else
     DO $$BEGIN RAISE 'the accounts are not all deleted, each with its audit row'; END$$;
