@@ -19,7 +19,7 @@ my $node = PostgreSQL::Test::Cluster->new('model');
 $node->init;
 $node->append_conf('postgresql.conf', "client_min_messages = warning\n");
 $node->start;
-$node->safe_psql('postgres', 'CREATE DATABASE model');
+$node->safe_psql('postgres', q{CREATE DATABASE model ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0});
 $node->safe_psql('model', slurp_file("$fuzz/model.sql"));
 
 my (%runs, %elided);
