@@ -60,12 +60,11 @@ measure_all() {
 }
 
 draw_picture() {
-	local contender labels=''
+	local contender
 	for contender in ${contenders//,/ }; do
 		data_file "$contender" "SELECT due, megabytes FROM memory WHERE contender = '$contender' ORDER BY due"
-		labels+=" $contender"
 	done
-	draw memory -e "contenders = '${labels# }'"
+	draw memory -e "contenders = '${contenders//,/ }'"
 }
 
 set_options "$@"

@@ -43,8 +43,8 @@ sub value { my ($type, $n) = @_; return "'" . $types{$type}{value}->($n) =~ s/'/
 
 # ---- tables ------------------------------------------------------------------
 
-# {name, keys: [[name, type]…], columns: [SQL…], edges: […], rows: […], partitions, …}
-my (@tables, @edges, @later, @steps);
+# {name, keys: [[name, type]…], edges: […], rows: […], partitions, …}
+my (@tables, @edges, @steps);
 my $rows = 0;       # of all tables; each has its number in rid
 my $follows = chance(40);
 my $due_type = one_of(qw(timestamptz timestamptz timestamp date));
@@ -59,7 +59,7 @@ sub make_keys {
 }
 
 sub make_account_table {
-	my $account = { name => 'acct', columns => [], edges => [] };
+	my $account = { name => 'acct', edges => [] };
 	make_keys($account, map { one_of(sort keys %types) } 1 .. (chance(20) ? 2 : 1));
 	$account->{partitions} = chance(15) ? number(2, 3) : 0;
 	$account->{code} = one_of(sort keys %types) if chance(20) && !$account->{partitions};
@@ -69,7 +69,7 @@ sub make_account_table {
 
 sub make_child_table {
 	my $n = shift;
-	my $table = { name => chance(15) ? "T $n" : "t$n", columns => [], edges => [] };
+	my $table = { name => chance(15) ? "T $n" : "t$n", edges => [] };
 	make_keys($table, chance(15) ? ('integer', 'text') : one_of('integer', 'integer', 'uuid', 'text'));
 	$table->{partitions} = chance(12) ? number(2, 3) : 0;
 	$table->{is_parent} = !$table->{partitions} && chance(6);
@@ -84,7 +84,7 @@ sub make_child_table {
 # What accounts refer to, and take with them: their login, say
 sub make_login_table {
 	my $account = $tables[0];
-	my $table = { name => 'login', columns => [], edges => [], partitions => 0 };
+	my $table = { name => 'login', edges => [], partitions => 0 };
 	make_keys($table, 'integer');
 	push @tables, $table;
 	make_edge($account, $table, 'CASCADE', 'NO ACTION', 'SET NULL');

@@ -57,12 +57,12 @@ CREATE TABLE model.account_before (rid integer PRIMARY KEY, key text, due boolea
 CREATE TABLE model.ref (edge integer, child integer, parent integer);
 CREATE TABLE model.owner (account integer, rid integer, PRIMARY KEY (account, rid));
 
--- All rows as they are now; each table of the schema s has a view in model, named rows_of_…
+-- All rows as they are now
 CREATE FUNCTION model.rows_now() RETURNS TABLE (rid integer, tab text, content jsonb) LANGUAGE plpgsql AS $$
 DECLARE
     name text;
 BEGIN
-    FOR name IN SELECT DISTINCT t.tab FROM model.tab AS t LOOP
+    FOR name IN SELECT t.tab FROM model.tab AS t LOOP
         RETURN QUERY EXECUTE format('SELECT t.rid, %L, to_jsonb(t) FROM s.%I AS t', name, name);
     END LOOP;
 END
@@ -122,10 +122,9 @@ BEGIN
                                 JOIN model.account_before AS a ON a.rid = other.account
                             WHERE r.child = o.rid AND e.effect IN ('delete', 'keep', 'block') AND e.child <> 'acct' AND a.held)
                  OR EXISTS (SELECT FROM model.ref AS r JOIN model.edge AS e USING (edge)
-                                JOIN model.before AS c ON c.rid = r.child
                             WHERE r.parent = o.rid AND r.child <> ALL (doomed)
                                 AND (e.effect = 'block' OR e.effect = 'delete' AND e.child = 'acct'
-                                     OR e.effect IN ('null', 'default') AND NOT model.can_be_set(e, c.content))));
+                                     OR e.effect IN ('null', 'default') AND NOT model.can_be_set(e))));
         EXIT WHEN stopped IS NULL;
         accounts := ARRAY(SELECT a FROM unnest(accounts) AS a WHERE a <> ALL (stopped));
     END LOOP;
@@ -133,8 +132,8 @@ BEGIN
 END
 $$;
 
--- Can the columns of a row be set to null, or to their defaults?
-CREATE FUNCTION model.can_be_set(e model.edge, content jsonb) RETURNS boolean LANGUAGE sql AS $$
+-- Can the columns of an edge be set to null, or to their defaults?
+CREATE FUNCTION model.can_be_set(e model.edge) RETURNS boolean LANGUAGE sql AS $$
     SELECT NOT EXISTS (
         SELECT FROM pg_attribute AS a
         WHERE attrelid = format('s.%I', e.child)::regclass AND attname = ANY (e.columns) AND attnotnull
