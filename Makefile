@@ -47,6 +47,7 @@ OBJS = \
 	src/lag.o \
 	src/ledger.o \
 	src/link.o \
+	src/log.o \
 	src/names.o \
 	src/order.o \
 	src/pace.o \

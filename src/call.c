@@ -67,11 +67,14 @@ sd_call(Call *call)
 		else
 			(void) call_body(call);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		running = false;
+		sd_log_error(call);
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	running = false;
 }
 
 /* The call itself; always true */
@@ -101,6 +104,7 @@ call_body(void *arg)
 			error = run_in_turn(&turn);
 
 		turn.run->completed_at = GetCurrentTimestamp();
+		sd_log_end(turn.run);
 		if (!call->dry_run)
 			sd_write_run(call, turn.run);
 		if (error != NULL)

@@ -165,6 +165,7 @@ run_policy(Call *call, Run *run)
 			run->stop_reason = error->sqlerrcode == ERRCODE_QUERY_CANCELED ?
 				"cancelled" : "failed";
 			run->completed_at = GetCurrentTimestamp();
+			sd_log_end(run);
 			write_failed_run(&turn);
 			return error;
 		}
@@ -172,6 +173,7 @@ run_policy(Call *call, Run *run)
 		write_failed_run(&turn);
 		turn.pause = FIRST_PAUSE << (ntries - 1);
 	}
+	sd_log_end(run);
 	return NULL;
 }
 

@@ -62,6 +62,7 @@ sd_record_results(Run *run, Account *accounts, int naccounts)
 			case SD_FAILED:
 				run->results.failed++;
 				record_error(run, &accounts[i]);
+				sd_log_failure(run, accounts[i].failure);
 				break;
 			case SD_SKIPPED:
 				run->results.skipped++;

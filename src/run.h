@@ -310,6 +310,12 @@ extern void sd_raise_failures(Call *call);
 extern Run *sd_add_run(Call *call, const char *policy);
 extern void sd_tell_fatal_failure(Run *run);
 
+/* log.c */
+extern void sd_log_start(Run *run);
+extern void sd_log_failure(Run *run, Failure *failure);
+extern void sd_log_end(Run *run);
+extern void sd_log_error(Call *call);
+
 /* ledger.c */
 extern void sd_begin_call(Call *call);
 extern void sd_lock_run(Call *call);

@@ -29,6 +29,7 @@
  *	procedure.c	the same, with a transaction for each batch
  *	turn.c			what a policy's run has of the call
  *	ledger.c		what is remembered of it
+ *	log.c		what the server's log is told
  *	run.c		pick due accounts, batch by batch, until none is left
  *	pace.c			how large the next batch is, and when it begins
  *	lag.c			not before others have replicated what went before
