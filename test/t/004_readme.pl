@@ -109,6 +109,7 @@ $node->init;
 $node->append_conf('postgresql.conf', "timezone = 'UTC'");
 $node->start;
 $node->safe_psql('postgres', 'CREATE DATABASE readme');
+$node->safe_psql('postgres', 'CREATE DATABASE app');
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_cron'");
 $node->append_conf('postgresql.conf', "cron.database_name = 'readme'");
 $node->append_conf('postgresql.conf', "cron.host = '" . $node->host . "'");

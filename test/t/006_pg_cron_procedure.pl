@@ -181,6 +181,29 @@ foreach my $background ('off', 'on')
 		'SELECT cron.unschedule(jobid) FROM cron.job');
 }
 
+# As README.md has it: in another database, by a role that can do nothing else
+my $readme = slurp_file("$top/README.md");
+my ($role) = $readme =~ /^(CREATE ROLE erasure LOGIN;.*?)^```/ms;
+my ($in_database) = $readme =~ /^(SELECT cron\.schedule_in_database\(.*?;)$/ms;
+my ($prune) = $readme =~ /^(SELECT cron\.schedule\('prune-job-run-details',.*?;)$/ms;
+$node->safe_psql('postgres', 'CREATE DATABASE app TEMPLATE accounts');
+$node->safe_psql('app', $role);
+$node->safe_psql('postgres', $in_database =~ s/0 2 \* \* \*/\@reboot/r);
+run_jobs('hard-delete-in-app: failed', 'in a database of its own');
+is($node->safe_psql('app', 'TABLE outcome'), $all_but_one, 'all but one are gone');
+is($node->safe_psql('app', 'SELECT started_by FROM deletion_run'), 'erasure', 'by the role of the job');
+
+# What pg_cron remembers of it goes, when it is old
+$node->safe_psql('postgres', q{
+	SELECT cron.unschedule(jobid) FROM cron.job;
+	DELETE FROM cron.job_run_details;
+	INSERT INTO cron.job_run_details (jobid, runid, job_pid, database, username, command, start_time)
+	SELECT 0, -n, 0, 'app', 'erasure', '', now() - interval '10 days' * n FROM generate_series(1, 5) n});
+$node->safe_psql('postgres', $prune =~ s/0 3 \* \* \*/\@reboot/r);
+run_jobs('prune-job-run-details: succeeded', 'pruning');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM cron.job_run_details WHERE runid < 0'), 2,
+	'what is older than 30 days is gone');
+
 # Other schedulers run psql, and look at its exit status
 my @psql = (
 	'psql', '-X', '-d', $node->connstr('accounts'),
