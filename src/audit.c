@@ -522,7 +522,7 @@ sd_write_audit_rows(Run *run, Account **accounts, int naccounts)
 	MemoryContextDelete(context);
 }
 
-/* The same of a few; what is allocated is the caller's to free */
+/* Write those of so many that one statement takes; the caller frees the memory */
 static void
 write_some_audit_rows(Run *run, Account **accounts, int naccounts)
 {

@@ -30,8 +30,8 @@
  * leads from them to accounts.  One that has been given to somebody else when it
  * is to be deleted stays; then its children must, too, so the attempt fails.
  *
- * Rows are counted as they stream by, each given to its account by the btree
- * comparison of its key; only those that others refer to are kept.
+ * Rows are counted as they stream by, each given to its account by its key, as
+ * the key's own types compare it; only those that others refer to are kept.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -149,7 +149,7 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 	attempt.sets = palloc0(sizeof(RowSet *) * list_length(run->plan->steps));
 	attempt.seen = palloc(sizeof(int) * run->plan->nlinks);
 
-	/* after each round, at least one account fewer is pending */
+	/* each round but the last leaves fewer accounts pending, or checks more */
 	do
 	{
 		take_pending(&attempt, accounts, naccounts);
@@ -277,8 +277,8 @@ check_constraints_now(void *arg)
 
 /*
  * The attempt itself, inside its subtransaction.  False, so that it is rolled
- * back, if none of the accounts can be deleted, or if a trigger or rule kept a
- * row: then the accounts that it belongs to are FAILED.
+ * back, if none of the accounts can be deleted; if some must not, which are no
+ * longer pending then; or if foreign-key checks must not have been left out.
  */
 static bool
 attempt_body(void *arg)

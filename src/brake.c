@@ -4,9 +4,10 @@
  *	  The brake: a run that would delete more accounts than its policy thinks
  *	  possible deletes none.
  *
- * Most nights, few accounts are due, and that is all that is counted.  Of all accounts,
- * so many are counted as show that those that are due are not too many; never is
- * their number estimated, for that errs where nobody has looked for long.
+ * Most nights, few accounts are due, and that is all that is counted.  Of all
+ * accounts, so many are counted as show that those that are due are not too
+ * many; never is their number estimated, for that errs where nobody has looked
+ * for long.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -27,9 +28,9 @@
 static int64 count_accounts(Run *run, double limit);
 
 /*
- * Throw an error if more accounts are due than the policy's brake lets pass.  Those on
- * hold do not count, nor those that have failed before: they would add up.  The caller
- * has all privileges that the plan needs.
+ * Throw an error if more accounts are due than the policy's brake lets pass.
+ * Those on hold do not count, nor those that have failed before: they would add
+ * up.  The caller has all privileges that the plan needs.
  */
 void
 sd_brake(Run *run)
@@ -81,7 +82,8 @@ count_accounts(Run *run, double limit)
 }
 
 /*
- * How many accounts are due, as far as that; all of them, if the run has counted them:
+ * How many accounts are due, as far as that; all of them, if the run has
+ * counted them:
  *
  *	SELECT count(*) FROM (SELECT FROM <account table> t WHERE <due> LIMIT $2) t
  */

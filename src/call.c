@@ -35,8 +35,8 @@ static bool run_body(void *arg);
 
 /*
  * Do what the fields under "Arguments" say, and fill in the results.  Expects a
- * connection to SPI, in whose memory context the results are; one that is not atomic
- * if the call commits.
+ * connection to SPI, in whose memory context the results are; one that is not
+ * atomic if the call commits.
  */
 void
 sd_call(Call *call)

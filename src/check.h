@@ -15,17 +15,6 @@
 
 #include "scheduled_deletion.h"
 
-/* An index that is looked for */
-typedef struct WantedIndex
-{
-	List	   *names;			/* columns by which rows are found */
-	Oid		   *operators;		/* that compare them; NULL: by their order */
-	List	   *matched;		/* others, of which the value is known ... */
-	List	   *nulls;			/* ... or that are null */
-	bool		is_converted;	/* their values are compared as another type,
-								 * so that no index on them serves */
-} WantedIndex;
-
 /* How grave a finding is */
 typedef enum Severity
 {
@@ -93,9 +82,5 @@ extern bool sd_has_remedy(List *findings, const char *remedy);
 extern char *sd_drop_constraint(const char *table, const char *constraint);
 extern char *sd_step_remedy(Check *check, PlanLink *link, const char *action);
 extern char *sd_about_rows(Oid table);
-
-/* index.c */
-extern WantedIndex *sd_index_of_link(PlanLink *link);
-extern bool sd_has_index(Oid table, WantedIndex *wanted);
 
 #endif							/* CHECK_H */

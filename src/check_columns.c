@@ -37,7 +37,10 @@ static bool is_of_several_kinds(Relation rel, const char *column);
 static bool can_be_step(Oid table);
 static bool is_linked(DeletionPlan *plan, Oid table, const char *column);
 
-/* Add the columns that look like references, of accounts with a key of one column */
+/*
+ * Add the columns that look like references, of accounts with a key of one
+ * column
+ */
 void
 sd_check_columns(Check *check)
 {
@@ -93,7 +96,10 @@ column_names(Check *check)
 	return names;
 }
 
-/* The pattern of names that end in one of those forms: sender_user_id, senderUserId */
+/*
+ * The pattern of names that end in one of those forms: sender_user_id,
+ * senderUserId
+ */
 static char *
 longer_names(Check *check)
 {

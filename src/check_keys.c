@@ -288,7 +288,10 @@ can_be_null(PlanLink *link)
 	return result;
 }
 
-/* A key whose action sets a column to null, or to a default, that does not take it */
+/*
+ * A key whose action sets a column to null, or to a default, that does not take
+ * it
+ */
 static void
 check_columns_to_set(Check *check, PlanLink *link)
 {

@@ -144,8 +144,8 @@ collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 }
 
 /*
- * Note that a row leads to another one, if that may be needed to tell whose rows must
- * stay.
+ * Note that a row leads to another one, if that may be needed to tell whose
+ * rows must stay.
  */
 static void
 note_lead(Attempt *attempt, PlanStep *step, Row *row, Row *target)

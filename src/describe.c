@@ -116,8 +116,8 @@ via(PlanLink *link)
 }
 
 /*
- * Does the server check foreign keys when a row of the step is deleted?  Null if there are
- * none.
+ * Does the server check foreign keys when a row of the step is deleted?  Null
+ * if there are none.
  */
 static Datum
 fk_checks(DeletionPlan *plan, PlanStep *step, bool *is_null)

@@ -27,7 +27,8 @@ pg_noreturn static void throw_changed_rows(PlanStep *step);
 
 /*
  * Execute the plan, stage by stage, counting the rows of each account.  False if
- * rows were kept, or must be: then their accounts are FAILED.
+ * rows were kept, or must be: then their accounts are no longer pending.  And if
+ * checks must not have been left out, which they are not the next time.
  */
 bool
 sd_execute_steps(Attempt *attempt)
@@ -58,9 +59,9 @@ sd_execute_steps(Attempt *attempt)
  *
  * Where a trigger or rule could keep a row, those to be deleted are counted
  * before: afterwards it may lead to nobody any more.  False if any was kept, or
- * belongs to an account on hold, too; or if checks must not have been left out, which
- * they are not when all is tried again.  (The rows of a circle are known: they were
- * collected.)
+ * belongs to an account on hold, too; or if checks must not have been left out,
+ * which they are not when all is tried again.  (The rows of a circle are known:
+ * they were collected.)
  */
 static bool
 execute_deletes(Attempt *attempt, PlanStage *stage)

@@ -4,11 +4,11 @@
  *	  Accounts that have failed before: deletion_failure remembers them, so that
  *	  they are tried last, and not before some time has passed.
  *
- * A transaction of a run reads them once, leaves them out of what it picks, and tries
- * those whose time has come when nothing else is due, in small batches: however many
- * they are, they keep no other account from being deleted, and cost a batch of others
- * nothing.  The time between two attempts doubles, up to twelve hours, so that
- * each nightly run tries them all.
+ * A transaction of a run reads them once, leaves them out of what it picks, and
+ * tries those whose time has come when nothing else is due, in small batches:
+ * however many they are, they keep no other account from being deleted, and
+ * cost a batch of others nothing.  The time between two attempts doubles, up to
+ * twelve hours, so that each nightly run tries them all.
  *
  * What became of an account is written in the transaction of the run, under the
  * lock of the account: two runs never write of the same one.  Nobody waits for what
@@ -39,8 +39,9 @@
 #define LONGEST_WAIT	(12 * USECS_PER_HOUR)
 
 /*
- * Accounts that are tried together; most of them will fail again.  Where constraints
- * can be deferred, each try checks all that the run has deferred before.
+ * Accounts that are tried together; most of them will fail again.  Where
+ * constraints can be deferred, each try checks all that the run has deferred
+ * before.
  */
 #define FAILING_BATCH		512
 #define SMALL_FAILING_BATCH	64
@@ -79,9 +80,9 @@ static void delete_failures(Oid schema, const char *policy, Datum accounts,
 static Datum text_array(char **texts, int n);
 
 /*
- * Read the accounts of the policy that have failed before; those on hold do so no
- * more.  If they cannot be read as keys any more, since those have another type now,
- * they are forgotten.
+ * Read the accounts of the policy that have failed before; those on hold do so
+ * no more.  If they cannot be read as keys any more, since those have another
+ * type now, they are forgotten.
  */
 void
 sd_load_failing(Run *run)
@@ -206,8 +207,8 @@ sd_copy_failing(Run *run, Account **accounts)
 }
 
 /*
- * Was an account tried since the run began, by it or by another?  What is to come was
- * written when the clock was wrong.
+ * Was an account tried since the run began, by it or by another?  What is to
+ * come was written when the clock was wrong.
  */
 static bool
 was_tried(Run *run, Account *account)
@@ -260,9 +261,9 @@ pass(Run *run, Account *account)
 }
 
 /*
- * May accounts that have failed before be tried, and are there any whose time has come?
- * If that takes longer than all that went before, the others are left to the next run,
- * which begins with them.
+ * May accounts that have failed before be tried, and are there any whose time
+ * has come? If that takes longer than all that went before, the others are left
+ * to the next run, which begins with them.
  */
 bool
 sd_may_try_failing(Run *run)
@@ -309,9 +310,9 @@ sd_try_failing(Run *run, int64 limit)
 }
 
 /*
- * Count the accounts that wait, in a run that has ended, and note which are not due
- * any more.  Those that were to be tried, and have not been for want of time, wait for
- * the next run; but not where it was ended otherwise.
+ * Count the accounts that wait, in a run that has ended, and note which are not
+ * due any more.  Those that were to be tried, and have not been for want of
+ * time, wait for the next run; but not where it was ended otherwise.
  */
 void
 sd_count_waiting(Run *run)
@@ -342,8 +343,8 @@ sd_count_waiting(Run *run)
 }
 
 /*
- * Note what became of the accounts of a batch: who failed is to be remembered; who was
- * deleted, is on hold, or not due any more, forgotten.
+ * Note what became of the accounts of a batch: who failed is to be remembered;
+ * who was deleted, is on hold, or not due any more, forgotten.
  */
 void
 sd_record_failing(Run *run, Account *accounts, int naccounts)
@@ -389,8 +390,8 @@ note(Run *run, List **notes, Account *account)
 }
 
 /*
- * Write down what was noted: who failed, as far as nobody else has locked the account
- * by now.  All at once, for each time leaves a subtransaction behind.
+ * Write down what was noted: who failed, as far as nobody else has locked the
+ * account by now.  All at once, for each time leaves a subtransaction behind.
  *
  * Nothing is written where that has to wait for somebody else, who has changed the
  * rows: then it is as if the accounts had not been tried.
@@ -560,8 +561,8 @@ sd_forget_failing(Oid schema, const char *policy)
 }
 
 /*
- * Delete the rows of these accounts, an array of keys as text, or all of the policy,
- * but for those that somebody else has locked.
+ * Delete the rows of these accounts, an array of keys as text, or all of the
+ * policy, but for those that somebody else has locked.
  */
 static void
 delete_failures(Oid schema, const char *policy, Datum accounts, bool all)
@@ -606,8 +607,8 @@ sd_retry(Oid schema, const char *account, const char *policy)
 }
 
 /*
- * The same of those that failed because of a hold: by every policy, for one on another
- * table may delete accounts, too.
+ * The same of those that failed because of a hold: by every policy, for one on
+ * another table may delete accounts, too.
  */
 void
 sd_retry_held(Oid schema)

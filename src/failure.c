@@ -99,7 +99,10 @@ sd_fatal_failure(ErrorData *edata)
 	return failure;
 }
 
-/* Is an error not the policy's, but a cancel, or that something was not to be had? */
+/*
+ * Is an error not the policy's, but a cancel, or that something was not to be
+ * had?
+ */
 bool
 sd_concerns_the_call(ErrorData *edata)
 {

@@ -51,7 +51,10 @@ sd_has_remedy(List *findings, const char *remedy)
 	return false;
 }
 
-/* The call that adds the step which a link would be: an action, or "delete" if NULL */
+/*
+ * The call that adds the step which a link would be: an action, or "delete" if
+ * NULL
+ */
 char *
 sd_step_remedy(Check *check, PlanLink *link, const char *action)
 {

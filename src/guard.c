@@ -82,8 +82,8 @@ sd_set_guard(Oid schema, const char *policy_name, bool enabled)
 }
 
 /*
- * The condition that a column was changed by which an account can be on hold: bit by
- * bit, which is no operator of anybody's.
+ * The condition that a column was changed by which an account can be on hold:
+ * bit by bit, which is no operator of anybody's.
  */
 static char *
 key_changes(Oid schema, DeletionPlan *plan)

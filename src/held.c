@@ -130,8 +130,9 @@ sd_hold_keys(DeletionPlan *plan, PlanStep *step)
 }
 
 /*
- * What the active holds on accounts of those tables come to, as of now: another text
- * when one is placed, changed, released or expires; empty if there are none.
+ * What the active holds on accounts of those tables come to, as of now: another
+ * text when one is placed, changed, released or expires; empty if there are
+ * none.
  */
 char *
 sd_state_of_holds(Oid schema, List *tables)
@@ -247,8 +248,8 @@ have_columns(Oid table, List *names)
 }
 
 /*
- * The accounts that are on hold, by those keys of the step; of each, only the key by
- * which the hold was placed is known.
+ * The accounts that are on hold, by those keys of the step; of each, only the
+ * key by which the hold was placed is known.
  */
 RowSet *
 sd_held_rows(PlanStep *step, List *keys, List *holds)
@@ -291,9 +292,9 @@ make_held_row(PlanStep *step, PlanKey *key, Hold *hold)
 }
 
 /*
- * The key that a hold is about; text is portable.  Throws an error that is nobody's
- * if it cannot be read: what the type's input function says would quote the key, and
- * be blamed on the account that is tried.
+ * The key that a hold is about; text is portable.  Throws an error that is
+ * nobody's if it cannot be read: what the type's input function says would
+ * quote the key, and be blamed on the account that is tried.
  */
 Datum *
 sd_held_key(PlanKey *key, Hold *hold)
@@ -346,8 +347,8 @@ sd_copy_hold(const Hold *hold)
 }
 
 /*
- * Delete the holds on a table that have expired: that they ended, and when, is in the
- * audit row of their beginning.
+ * Delete the holds on a table that have expired: that they ended, and when, is
+ * in the audit row of their beginning.
  */
 void
 sd_delete_expired_holds(Oid schema, Oid account_table)
@@ -405,9 +406,9 @@ execute_on_hold(Oid schema, Oid account_table, Hold *hold, int expected,
 }
 
 /*
- * Let holds be on an account table that a policy has by now: those on the table that it
- * had before, which is no policy's any more; and those on one of the same name that was
- * dropped.  Its accounts are the same, under another OID.
+ * Let holds be on an account table that a policy has by now: those on the table
+ * that it had before, which is no policy's any more; and those on one of the
+ * same name that was dropped.  Its accounts are the same, under another OID.
  */
 void
 sd_move_holds(Oid schema, Oid old_table, Oid new_table)

@@ -66,8 +66,8 @@ sd_install_hooks(void)
 }
 
 /*
- * Know of a statement that is executed next; or, if it is NULL, that it has ended, also by an
- * error.
+ * Know of a statement that is executed next; or, if it is NULL, that it has
+ * ended, also by an error.
  */
 void
 sd_expect(PlanStatement *statement)
@@ -113,6 +113,7 @@ plan_statement(Query *parse, const char *query_string, int cursor_options,
 	return result;
 }
 
+/* The planner that was there before, or the server's own */
 static PlannedStmt *
 next_planner(Query *parse, const char *query_string, int cursor_options,
 			 ParamListInfo params)
@@ -157,6 +158,7 @@ start_executor(QueryDesc *query, int flags)
 	}
 }
 
+/* The same of the executor's start */
 static void
 next_start(QueryDesc *query, int flags)
 {
@@ -167,8 +169,8 @@ next_start(QueryDesc *query, int flags)
 }
 
 /*
- * Take the triggers out of a target's list, which is the executor's own copy.  What it keeps
- * for each trigger, by its place in the list, is not made yet.
+ * Take the triggers out of a target's list, which is the executor's own copy.
+ * What it keeps for each trigger, by its place in the list, is not made yet.
  */
 static void
 leave_out_triggers(ResultRelInfo *target, PlanStatement *statement)

@@ -24,7 +24,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-#include "check.h"
+#include "scheduled_deletion.h"
 
 /* more rows than that are too many to be gone through for one key */
 #define MAX_ROWS_FOR_VALUE	1000

@@ -175,8 +175,8 @@ sd_hold_key(PlanStep *step, Relation account_table, PlanKey *otherwise)
 }
 
 /*
- * Can those columns be a key: can they be sorted, and are there arrays of their types,
- * as there are not of arrays?
+ * Can those columns be a key: can they be sorted, and are there arrays of their
+ * types, as there are not of arrays?
  */
 static bool
 can_be_key(Relation rel, List *names)
@@ -315,7 +315,10 @@ make_key(PlanStep *step, Relation rel, List *names, Oid index, Oid member,
 	return key;
 }
 
-/* The hash function of the next column's type, if that agrees with how it is compared */
+/*
+ * The hash function of the next column's type, if that agrees with how it is
+ * compared
+ */
 static void
 add_hash(PlanKey *key, KeyColumn *column)
 {

@@ -24,8 +24,8 @@ static char *value_text(Oid type, Datum value);
 static void tell_argument(void *arg);
 
 /*
- * A key as portable text: as its type's output function writes it, a composite one as
- * a row.
+ * A key as portable text: as its type's output function writes it, a composite
+ * one as a row.
  */
 char *
 sd_key_text(PlanKey *key, Datum *values)

@@ -36,8 +36,8 @@ sd_check_lag_limit(LagLimit *limit)
 }
 
 /*
- * Who lags behind more than that, in the current memory context; NULL if nobody does.
- * A slot tells no time, and one that nobody reads lags for ever.
+ * Who lags behind more than that, in the current memory context; NULL if nobody
+ * does. A slot tells no time, and one that nobody reads lags for ever.
  */
 const char *
 sd_lagging(LagLimit *limit)

@@ -4,9 +4,10 @@
  *	  The ledger: a row of deletion_run for each policy of a run.
  *
  * A run in one transaction writes its row at its end, one of many with each of
- * them.  As long as the latter is at work, its session has a lock on the number of the
- * run; a row that is not complete, and whose number is not locked, is that of a run
- * which was interrupted.  It is no advisory lock, which a trigger might release.
+ * them.  As long as the latter is at work, its session has a lock on the number
+ * of the run; a row that is not complete, and whose number is not locked, is
+ * that of a run which was interrupted.  It is no advisory lock, which a trigger
+ * might release.
  *
  * Nobody waits for what is written here, but for the owner of a row.
  *
@@ -45,8 +46,8 @@ sd_begin_call(Call *call)
 }
 
 /*
- * Let others see that the run is at work, until a transaction fails, the session ends,
- * or it is unlocked.
+ * Let others see that the run is at work, until a transaction fails, the
+ * session ends, or it is unlocked.
  */
 void
 sd_lock_run(Call *call)

@@ -32,10 +32,11 @@ static char *comparable_value(KeyColumn *key, Form_pg_attribute attr,
 static Oid	lossless_cast(Oid key_type, Oid type);
 
 /*
- * Let columns of a step's table lead to a key: by the operators of a foreign key
- * (column = referenced column), those given or those of one that is there, or
- * else by those of the key's operator families.  Where these have none for the two types, the key is
- * cast to the column's type if no two keys can become the same by that.
+ * Let columns of a step's table lead to a key: by the operators of a foreign
+ * key (column = referenced column), those given or those of one that is there,
+ * or else by those of the key's operator families.  Where these have none for
+ * the two types, the key is cast to the column's type if no two keys can become
+ * the same by that.
  */
 PlanLink *
 sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel, List *names,

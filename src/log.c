@@ -4,9 +4,9 @@
  *	  What the server's log is told of a run: a line when it begins, one when it
  *	  ends, and one for each account that fails.
  *
- * No run can delete from the log, and others read it than may read accounts: so not
- * even an account's key is in it.  Nor does it know of transactions: what a function
- * told of failures stays there though its caller rolls back.
+ * No run can delete from the log, and others read it than may read accounts: so
+ * not even an account's key is in it.  Nor does it know of transactions: what a
+ * function told of failures stays there though its caller rolls back.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *

@@ -98,7 +98,10 @@ sd_sql_names(List *names)
 	return buf.data;
 }
 
-/* The beginning of a call of one of our functions for a policy, its first argument */
+/*
+ * The beginning of a call of one of our functions for a policy, its first
+ * argument
+ */
 char *
 sd_own_call(DeletionPolicy *policy, const char *function)
 {

@@ -4,13 +4,13 @@
  *	  How large the next batch is to be.
  *
  * In one transaction, each batch that succeeds leaves one live subtransaction
- * behind, of which a backend keeps 64 where other sessions need not look for them
- * on disk.  So batches grow with the run: one is at least an eighth of what was
- * done before, which makes a dozen of a million accounts, by default, and no more than 60 if
- * some fail.  The first one is small, so that little is done in vain if some do, and
- * little is kept in memory, which bounds the others.  But where no account can fail unless a
- * query tells, and neither rows nor details are kept, it is as large as any: then each page
- * is visited once.
+ * behind, of which a backend keeps 64 where other sessions need not look for
+ * them on disk.  So batches grow with the run: one is at least an eighth of
+ * what was done before, which makes a dozen of a million accounts, by default,
+ * and no more than 60 if some fail.  The first one is small, so that little is
+ * done in vain if some do, and little is kept in memory, which bounds the
+ * others.  But where no account can fail unless a query tells, and neither rows
+ * nor details are kept, it is as large as any: then each page is visited once.
  *
  * Where each batch has a transaction of its own, it is to be so large that it takes
  * a given time.  But part of that time may not depend on its size: if a table has
@@ -83,7 +83,10 @@ sd_choose_batch(Run *run, bool *whole)
 	return run->can_defer ? SD_MAX_BATCH_SIZE : largest;
 }
 
-/* How many of so many accounts may be in a batch, by the memory that the last one took */
+/*
+ * How many of so many accounts may be in a batch, by the memory that the last
+ * one took
+ */
 static int64
 within_memory(Run *run, int64 naccounts)
 {
@@ -109,8 +112,8 @@ sd_batch_failed(Run *run, int naccounts)
 }
 
 /*
- * A batch of so many accounts was committed, and took so many microseconds: "calm" if
- * it met no lock of others.
+ * A batch of so many accounts was committed, and took so many microseconds:
+ * "calm" if it met no lock of others.
  */
 void
 sd_adapt_pace(Run *run, int naccounts, int64 time, bool calm)

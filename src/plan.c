@@ -67,8 +67,8 @@ sd_begin_plan(DeletionPolicy *policy, LOCKMODE lockmode)
 /*
  * Parse the statements, for which the caller must have the privileges.
  *
- * Where each batch is to be small, each is to use indexes: of a few keys in a hundred,
- * the planner would rather read the whole table, for each batch anew.
+ * Where each batch is to be small, each is to use indexes: of a few keys in a
+ * hundred, the planner would rather read the whole table, for each batch anew.
  */
 void
 sd_prepare_plan(DeletionPlan *plan, bool for_few_keys)

@@ -368,7 +368,10 @@ check_table_privileges(List **missing, Oid role, Oid table, AclMode needed,
 					   sd_sql_name(table));
 }
 
-/* What numbers the rows of a table by a default may be used; an identity always may */
+/*
+ * What numbers the rows of a table by a default may be used; an identity always
+ * may
+ */
 static void
 check_sequence_privileges(List **missing, Oid role, Oid table)
 {

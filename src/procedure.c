@@ -3,10 +3,10 @@
  * procedure.c
  *	  run_scheduled_deletions(): each batch has a transaction of its own.
  *
- * What a transaction does is in a subtransaction, so that whatever error ends it, a
- * cancel included, can be written into the ledger and committed.  Then the run is as
- * it was before that transaction, and tries it again, goes on with the next policy, or
- * throws the error, as whom it concerns says.
+ * What a transaction does is in a subtransaction, so that whatever error ends
+ * it, a cancel included, can be written into the ledger and committed.  Then
+ * the run is as it was before that transaction, and tries it again, goes on
+ * with the next policy, or throws the error, as whom it concerns says.
  *
  * Between two transactions nothing is locked but the number of the run, by which
  * others see that it is at work.
@@ -88,7 +88,10 @@ sd_call_procedure(Call *call)
 	call->completed_at = GetCurrentTimestamp();
 }
 
-/* Run each policy, though others could not; the only one, or none at all, must be able */
+/*
+ * Run each policy, though others could not; the only one, or none at all, must
+ * be able
+ */
 static void
 run_policies(Call *call, List *policies)
 {
@@ -204,8 +207,8 @@ go_on(Turn *turn, Run *before)
 }
 
 /*
- * Do what is next, and commit it; returns the error if nothing was done, which lives
- * as long as the turn's context.
+ * Do what is next, and commit it; returns the error if nothing was done, which
+ * lives as long as the turn's context.
  */
 static ErrorData *
 in_transaction(Turn *turn)

@@ -24,7 +24,10 @@
 
 static void append_time_left(StringInfo message, Run *run, TimestampTz now);
 
-/* Tell how far a run is, as of what is committed; the current memory context is short-lived */
+/*
+ * Tell how far a run is, as of what is committed; the current memory context is
+ * short-lived
+ */
 void
 sd_tell_progress(Run *run)
 {

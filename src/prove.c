@@ -23,15 +23,15 @@
  *
  * All of it is read from the catalog after ROW EXCLUSIVE has been taken on the
  * tables, which keeps others from changing triggers, rules and keys until the
- * transaction ends.  But not from attaching a partition that has some, nor the run's
- * own transaction: it runs code of users once the accounts of a batch are gone.  So
- * all is proved again after the accounts were deleted.
+ * transaction ends.  But not from attaching a partition that has some, nor the
+ * run's own transaction: it runs code of users once the accounts of a batch are
+ * gone.  So all is proved again after the accounts were deleted.
  *
  * It is only for the statement that deletes the accounts: rows of a step are not
  * locked, so others can still come to refer to those.
  *
- * What a function does is believed as its owner declares it: that one does not write
- * anything that is not volatile.
+ * What a function does is believed as its owner declares it: that one does not
+ * write anything that is not volatile.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -83,9 +83,9 @@ static bool has_trigger(Relation rel, Oid constraint, Oid function);
 static bool is_subscribed(Oid table);
 
 /*
- * Find out whether accounts can fail, and find the checks that can be left out when they are
- * deleted: the constraints of their triggers, on each partition.  The steps of the plan are
- * there, in order.
+ * Find out whether accounts can fail, and find the checks that can be left out
+ * when they are deleted: the constraints of their triggers, on each partition.
+ * The steps of the plan are there, in order.
  */
 void
 sd_prove_checks(DeletionPlan *plan)
@@ -97,8 +97,8 @@ sd_prove_checks(DeletionPlan *plan)
 }
 
 /*
- * Was it right to leave out the checks of a statement that was executed, as the catalog
- * is now?  If not, none is left out from here on.
+ * Was it right to leave out the checks of a statement that was executed, as the
+ * catalog is now?  If not, none is left out from here on.
  */
 bool
 sd_were_checks_proved(DeletionPlan *plan, PlanStatement *statement)
@@ -111,6 +111,7 @@ sd_were_checks_proved(DeletionPlan *plan, PlanStatement *statement)
 	return false;
 }
 
+/* The checks that can be left out as the catalog is now; none unless "is_plain" */
 static List *
 prove(DeletionPlan *plan, bool is_plain)
 {
@@ -129,7 +130,10 @@ prove(DeletionPlan *plan, bool is_plain)
 	return result;
 }
 
-/* Is there a key whose action can fail, or of which no query tells whom it stops? */
+/*
+ * Is there a key whose action can fail, or of which no query tells whom it
+ * stops?
+ */
 static bool
 any_can_fail(DeletionPlan *plan)
 {
@@ -147,8 +151,8 @@ any_can_fail(DeletionPlan *plan)
 }
 
 /*
- * Does the plan run nobody's code before the accounts are gone, and take no action of a
- * foreign key that could let a row refer to an account?
+ * Does the plan run nobody's code before the accounts are gone, and take no
+ * action of a foreign key that could let a row refer to an account?
  */
 static bool
 is_plain_plan(DeletionPlan *plan)
@@ -172,9 +176,9 @@ is_plain_plan(DeletionPlan *plan)
 }
 
 /*
- * The same of a step.  What keys of the accounts do to their rows, the server does when
- * the accounts are gone; but if they lead from rows that go before them, it does so
- * before.
+ * The same of a step.  What keys of the accounts do to their rows, the server
+ * does when the accounts are gone; but if they lead from rows that go before
+ * them, it does so before.
  */
 static bool
 is_plain_step(DeletionPlan *plan, PlanStep *step)
@@ -205,7 +209,10 @@ is_plain_step(DeletionPlan *plan, PlanStep *step)
 	return is_plain_table(plan, step->table, is_updated);
 }
 
-/* Have the columns of a link no domains whose constraints call functions of users? */
+/*
+ * Have the columns of a link no domains whose constraints call functions of
+ * users?
+ */
 static bool
 is_set_plainly(PlanLink *link)
 {
@@ -220,9 +227,9 @@ is_set_plainly(PlanLink *link)
 }
 
 /*
- * Have a table, its partitions and children no triggers or rules of users for what is
- * done to them, nor keys whose actions write what nobody said?  And does it hide no
- * rows from the caller?
+ * Have a table, its partitions and children no triggers or rules of users for
+ * what is done to them, nor keys whose actions write what nobody said?  And
+ * does it hide no rows from the caller?
  */
 static bool
 is_plain_table(DeletionPlan *plan, Oid table, bool is_updated)
@@ -254,8 +261,8 @@ is_plain_table(DeletionPlan *plan, Oid table, bool is_updated)
 }
 
 /*
- * Does a trigger run code of users, or write what the plan does not know, when rows are
- * deleted, or updated?  What is updated may move to another partition.
+ * Does a trigger run code of users, or write what the plan does not know, when
+ * rows are deleted, or updated?  What is updated may move to another partition.
  */
 static bool
 runs_code(Relation member, Trigger *trigger, bool is_updated)
@@ -281,8 +288,8 @@ runs_code(Relation member, Trigger *trigger, bool is_updated)
 }
 
 /*
- * Does the plan know of a foreign key by one of its triggers?  It reads the key of a
- * partitioned table there, where the trigger may not fire.
+ * Does the plan know of a foreign key by one of its triggers?  It reads the key
+ * of a partitioned table there, where the trigger may not fire.
  */
 static bool
 is_known(Trigger *trigger)
@@ -317,7 +324,10 @@ has_volatile_check(Relation rel)
 	return false;
 }
 
-/* The constraints of triggers of an account table, or a partition, that can be left out */
+/*
+ * The constraints of triggers of an account table, or a partition, that can be
+ * left out
+ */
 static List *
 prove_checks(DeletionPlan *plan, Relation member)
 {
@@ -368,9 +378,9 @@ whole_key(Oid constraint)
 }
 
 /*
- * Do steps delete all rows that refer to accounts by a foreign key, and does nobody write
- * such rows unchecked?  A key to a single partition has values that those of another
- * partition may equal.
+ * Do steps delete all rows that refer to accounts by a foreign key, and does
+ * nobody write such rows unchecked?  A key to a single partition has values
+ * that those of another partition may equal.
  */
 static bool
 is_covered(DeletionPlan *plan, HeapTuple tuple)
@@ -394,8 +404,9 @@ is_covered(DeletionPlan *plan, HeapTuple tuple)
 }
 
 /*
- * Does an action of a foreign key run code of users when the accounts go?  That can write
- * a row that refers to one, if the key is deferred, and the key's own action takes it away.
+ * Does an action of a foreign key run code of users when the accounts go?  That
+ * can write a row that refers to one, if the key is deferred, and the key's own
+ * action takes it away.
  */
 static bool
 runs_code_with_account(DeletionPlan *plan)
@@ -415,8 +426,8 @@ runs_code_with_account(DeletionPlan *plan)
 }
 
 /*
- * Does a link lead to all accounts, and delete all rows that a foreign key leads there,
- * if not more, by the key's own columns and comparisons?
+ * Does a link lead to all accounts, and delete all rows that a foreign key
+ * leads there, if not more, by the key's own columns and comparisons?
  */
 static bool
 deletes_rows_of(PlanLink *link, HeapTuple tuple)
@@ -446,8 +457,8 @@ deletes_rows_of(PlanLink *link, HeapTuple tuple)
 }
 
 /*
- * Does a link compare a column with the account's as a foreign key does?  The column's value
- * must be its own: no statement may compute it from others.
+ * Does a link compare a column with the account's as a foreign key does?  The
+ * column's value must be its own: no statement may compute it from others.
  */
 static bool
 is_same_comparison(PlanLink *link, int column, Oid table,
@@ -477,8 +488,9 @@ is_same_comparison(PlanLink *link, int column, Oid table,
 }
 
 /*
- * Is a foreign key checked whenever a row of that table, or of a partition, is written?  Not
- * if its triggers there are disabled, nor by what replicates rows.
+ * Is a foreign key checked whenever a row of that table, or of a partition, is
+ * written?  Not if its triggers there are disabled, nor by what replicates
+ * rows.
  */
 static bool
 is_always_checked(Oid table, Oid constraint)
@@ -495,6 +507,7 @@ is_always_checked(Oid table, Oid constraint)
 	return true;
 }
 
+/* The same of one table: is there a way to write into it that the key does not see? */
 static bool
 is_written_unchecked(Oid table, Oid constraint)
 {
@@ -508,7 +521,10 @@ is_written_unchecked(Oid table, Oid constraint)
 	return result;
 }
 
-/* Has a table the trigger of a foreign key that calls the function, and does it fire? */
+/*
+ * Has a table the trigger of a foreign key that calls the function, and does it
+ * fire?
+ */
 static bool
 has_trigger(Relation rel, Oid constraint, Oid function)
 {

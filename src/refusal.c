@@ -21,8 +21,8 @@
 static bool write_body(void *arg);
 
 /*
- * Count an account that was left alone, and note it if no run has met its hold before;
- * what is needed for the audit row is copied.
+ * Count an account that was left alone, and note it if no run has met its hold
+ * before; what is needed for the audit row is copied.
  */
 void
 sd_record_held(Run *run, Account *account)
@@ -47,9 +47,10 @@ sd_record_held(Run *run, Account *account)
 }
 
 /*
- * Write an audit row for each of them, and delete the holds that have expired if the
- * run ends, at the end of the transaction: until then, nobody who places or releases a
- * hold has to wait for it.  What was deleted must not be undone if they cannot be written.
+ * Write an audit row for each of them, and delete the holds that have expired
+ * if the run ends, at the end of the transaction: until then, nobody who places
+ * or releases a hold has to wait for it.  What was deleted must not be undone
+ * if they cannot be written.
  */
 void
 sd_write_refusals(Run *run)

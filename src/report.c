@@ -320,8 +320,8 @@ put_rows_that_stay(JsonbParseState **state, List *tables, int64 *rows)
 }
 
 /*
- * Rows by table, of those to whose rows that was done, if there are any.  Numbers that
- * are not in the list of TableRows itself are given in its order.
+ * Rows by table, of those to whose rows that was done, if there are any.
+ * Numbers that are not in the list of TableRows itself are given in its order.
  */
 static void
 put_records(JsonbParseState **state, List *tables, int64 *rows,

@@ -253,8 +253,8 @@ sd_fires(Trigger *trigger)
 }
 
 /*
- * Is a trigger that of a foreign key, which looks for rows that refer to one when that is
- * deleted?
+ * Is a trigger that of a foreign key, which looks for rows that refer to one
+ * when that is deleted?
  */
 bool
 sd_checks_deletion(Trigger *trigger)
@@ -272,8 +272,8 @@ sd_is_guard(Oid schema, Trigger *trigger)
 }
 
 /*
- * Are a table's accounts on hold guarded: their rows, their keys, and the table and each
- * partition as a whole?
+ * Are a table's accounts on hold guarded: their rows, their keys, and the table
+ * and each partition as a whole?
  */
 bool
 sd_has_guard(Oid schema, Oid table)

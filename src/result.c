@@ -146,8 +146,8 @@ sd_add_tables(Run *run)
 }
 
 /*
- * The sum of two lists of TableRows, in the current memory context.  Numbers that are
- * not in the second list itself are given in its order.
+ * The sum of two lists of TableRows, in the current memory context.  Numbers
+ * that are not in the second list itself are given in its order.
  */
 List *
 sd_sum_tables(List *tables, List *others, int64 *rows)
@@ -183,8 +183,8 @@ sd_sum_tables(List *tables, List *others, int64 *rows)
 }
 
 /*
- * That which has the same done to rows of a table of that name, or NULL: one that was
- * made anew since counts together with the one that is gone.
+ * That which has the same done to rows of a table of that name, or NULL: one
+ * that was made anew since counts together with the one that is gone.
  */
 static TableRows *
 find_table(List *tables, TableRows *like)

@@ -34,7 +34,10 @@
 
 #include "run.h"
 
-/* Values of a key that some row may have, how they are compared (value, key), and hashed */
+/*
+ * Values of a key that some row may have, how they are compared (value, key),
+ * and hashed
+ */
 typedef struct Wanted
 {
 	PlanKey    *key;
@@ -237,6 +240,7 @@ find_by_hash(RowIndex *index, Wanted *wanted)
 	return entry != NULL ? entry->row : NULL;
 }
 
+/* Hash the rows of an index by a key; the hash table lives as long as they do */
 static void
 make_hashes(RowIndex *index, PlanKey *key)
 {

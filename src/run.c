@@ -209,8 +209,8 @@ within_limit(Run *run, int64 naccounts)
 }
 
 /*
- * Pick accounts that are due and have not failed before, and delete a batch of them;
- * know if there are no more.
+ * Pick accounts that are due and have not failed before, and delete a batch of
+ * them; know if there are no more.
  */
 static void
 delete_due_accounts(Run *run)
@@ -253,11 +253,11 @@ delete_due_accounts(Run *run)
 }
 
 /*
- * Choose so many of the picked accounts to be tried now; returns how many, at the
- * beginning of the array.  Those that have failed before come last of all, and those
- * on hold not at all: these are added to *held.  *last is the last one that need not
- * be picked again, as it was picked: once it is locked, it may be due at another time;
- * *ntaken is its place.
+ * Choose so many of the picked accounts to be tried now; returns how many, at
+ * the beginning of the array.  Those that have failed before come last of all,
+ * and those on hold not at all: these are added to *held.  *last is the last
+ * one that need not be picked again, as it was picked: once it is locked, it
+ * may be due at another time; *ntaken is its place.
  */
 static int
 choose_accounts(Run *run, Account *accounts, int naccounts, int limit,
@@ -321,7 +321,10 @@ sd_pick_first_accounts(Run *run, int64 limit, int *naccounts)
 	return pick_accounts(run, limit, naccounts);
 }
 
-/* Begin from the start if the accounts are others now, or their values of other types */
+/*
+ * Begin from the start if the accounts are others now, or their values of other
+ * types
+ */
 static void
 check_cursor(Run *run)
 {

@@ -197,14 +197,17 @@ typedef struct StatementParam
 	int			column;
 } StatementParam;
 
-/* How a statement finds the rows of the keys that it takes: the last of its links' */
+/*
+ * How a statement finds the rows of the keys that it takes: the last of its
+ * links'
+ */
 typedef enum KeyAccess
 {
 	SD_NO_KEYS,
 	SD_BY_INDEX,				/* by an index, however many keys there are */
-	SD_BY_ROWS,					/* the same, but not by a bitmap that may forget
-								 * which rows: without a hash, each row of a page
-								 * would be compared with each key */
+	SD_BY_ROWS,					/* the same, but not by a bitmap that may
+								 * forget which rows: without a hash, each row
+								 * of a page would be compared with each key */
 	SD_BY_COLUMNS,				/* by several columns at once, as the planner
 								 * likes */
 	SD_BY_SCAN					/* no index finds them */
@@ -253,8 +256,8 @@ typedef struct PlanKey
 	int			ncolumns;
 	KeyColumn  *columns;
 	FmgrInfo   *compare;		/* of each, btree comparison of two values */
-	FmgrInfo   *hash;			/* the same for all values that it finds equal;
-								 * NULL if some column has none */
+	FmgrInfo   *hash;			/* the same for all values that it finds
+								 * equal; NULL if some column has none */
 	TupleDesc	tupdesc;		/* of a composite key, else NULL */
 } PlanKey;
 
@@ -561,7 +564,20 @@ extern bool sd_delete_hold(Oid schema, Oid account_table, Hold *hold);
 extern bool sd_note_refusal(Oid schema, Oid account_table, Hold *hold);
 extern void sd_move_holds(Oid schema, Oid old_table, Oid new_table);
 
+/* An index that is looked for */
+typedef struct WantedIndex
+{
+	List	   *names;			/* columns by which rows are found */
+	Oid		   *operators;		/* that compare them; NULL: by their order */
+	List	   *matched;		/* others, of which the value is known ... */
+	List	   *nulls;			/* ... or that are null */
+	bool		is_converted;	/* their values are compared as another type,
+								 * so that no index on them serves */
+} WantedIndex;
+
 /* index.c */
+extern WantedIndex *sd_index_of_link(PlanLink *link);
+extern bool sd_has_index(Oid table, WantedIndex *wanted);
 extern bool sd_has_index_for(PlanLink *link);
 extern bool sd_is_unique(Oid table, List *names);
 extern bool sd_is_partial(Relation index);

@@ -247,9 +247,9 @@ try_in_parts(Run *run, Account **accounts, int naccounts, bool keep)
 }
 
 /*
- * After some lock timeouts, wait for no more locks.  Where the accounts of a batch are
- * locked for that batch only, one is enough: others may want them, who do not wait for
- * the rest of a transaction in the other case, either.
+ * After some lock timeouts, wait for no more locks.  Where the accounts of a
+ * batch are locked for that batch only, one is enough: others may want them,
+ * who do not wait for the rest of a transaction in the other case, either.
  */
 static void
 note_moment_failure(Run *run, Failure *failure)
@@ -270,8 +270,8 @@ is_of_others(Failure *failure)
 }
 
 /*
- * Accounts that a foreign key has stopped when each was tried alone may have stopped
- * each other: try those with the same failure together, once.
+ * Accounts that a foreign key has stopped when each was tried alone may have
+ * stopped each other: try those with the same failure together, once.
  */
 static void
 try_together(Run *run, Account **accounts, int naccounts)

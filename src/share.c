@@ -4,12 +4,13 @@
  *	  Rows that an account shares with one on hold: they must stay, and so must the
  *	  account, with everybody else who would take them away.
  *
- * Such a row is known before anything is deleted, if it is one that others refer to;
- * else it shows when it is deleted: it then returns what it looks like under its
- * lock, and the attempt is rolled back.  (Asking before would cost every run, and miss
- * those that are given to an account on hold meanwhile.)  Either way, all accounts
- * from which links lead to it fail at once: to delete them again for each one would
- * take for ever in a long thread of replies.
+ * Such a row is known before anything is deleted, if it is one that others
+ * refer to; else it shows when it is deleted: it then returns what it looks
+ * like under its lock, and the attempt is rolled back.  (Asking before would
+ * cost every run, and miss those that are given to an account on hold
+ * meanwhile.)  Either way, all accounts from which links lead to it fail at
+ * once: to delete them again for each one would take for ever in a long thread
+ * of replies.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -30,8 +31,8 @@ static void check_link(Attempt *attempt, DeletePart *part, PlanLink *link,
 static void must_stay(Attempt *attempt, PlanStep *step, Row *row, Row *held);
 
 /*
- * Know whose rows must stay in an attempt: those of accounts on hold, as an attempt of
- * their own, in which nothing is deleted.
+ * Know whose rows must stay in an attempt: those of accounts on hold, as an
+ * attempt of their own, in which nothing is deleted.
  */
 void
 sd_begin_sharing(Attempt *attempt)
@@ -73,8 +74,8 @@ sd_begin_sharing(Attempt *attempt)
 }
 
 /*
- * Can all the collected rows be deleted?  If not, since one is an account on hold, or
- * a row of one, the accounts that it goes with are FAILED.
+ * Can all the collected rows be deleted?  If not, since one is an account on
+ * hold, or a row of one, the accounts that it goes with are FAILED.
  */
 bool
 sd_may_delete_collected(Attempt *attempt)
@@ -94,9 +95,9 @@ sd_may_delete_collected(Attempt *attempt)
 }
 
 /*
- * Rows of other tables that can be accounts on hold are not locked before they are
- * deleted: has a hold been placed on one meanwhile?  By now, nobody can any more.  If
- * so, the accounts that they go with are FAILED.
+ * Rows of other tables that can be accounts on hold are not locked before they
+ * are deleted: has a hold been placed on one meanwhile?  By now, nobody can any
+ * more.  If so, the accounts that they go with are FAILED.
  */
 bool
 sd_none_is_held(Attempt *attempt)
@@ -126,9 +127,9 @@ sd_none_is_held(Attempt *attempt)
 }
 
 /*
- * A row was deleted that leads to "target" by the first of its part's links that leads
- * anywhere: does one lead to an account on hold, or a row of one, too?  The columns of
- * all links of the part begin with that one of the slot.
+ * A row was deleted that leads to "target" by the first of its part's links
+ * that leads anywhere: does one lead to an account on hold, or a row of one,
+ * too?  The columns of all links of the part begin with that one of the slot.
  */
 void
 sd_check_sharing(Attempt *attempt, DeletePart *part, Row *target,
@@ -163,8 +164,8 @@ sd_none_is_shared(Attempt *attempt)
 }
 
 /*
- * Note that a row, or what leads to it, must stay because of one on hold, if there is
- * one.
+ * Note that a row, or what leads to it, must stay because of one on hold, if
+ * there is one.
  */
 static void
 must_stay(Attempt *attempt, PlanStep *step, Row *row, Row *held)
@@ -180,9 +181,9 @@ must_stay(Attempt *attempt, PlanStep *step, Row *row, Row *held)
 }
 
 /*
- * Fail all accounts from which links lead to rows that must stay; false if there are
- * none.  What leads to a row was mostly noted before it, so one pass from the end does
- * almost always.
+ * Fail all accounts from which links lead to rows that must stay; false if
+ * there are none.  What leads to a row was mostly noted before it, so one pass
+ * from the end does almost always.
  */
 static bool
 fail_sharing(Attempt *attempt)

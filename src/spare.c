@@ -3,10 +3,10 @@
  * spare.c
  *	  Whom a run must leave alone: accounts on hold.
  *
- * Before each attempt, once its accounts are locked, a statement that sees what has
- * been committed by then tells whether the holds are still those that are known, and
- * they are read anew if not.  Whoever has placed a hold had the account locked, so it
- * counts, or was too late.
+ * Before each attempt, once its accounts are locked, a statement that sees what
+ * has been committed by then tells whether the holds are still those that are
+ * known, and they are read anew if not.  Whoever has placed a hold had the
+ * account locked, so it counts, or was too late.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -134,8 +134,8 @@ sd_held_accounts(Run *run)
 }
 
 /*
- * Is an account that is picked on hold, as far as is known?  Then it need not even be
- * locked, and its hold is set.
+ * Is an account that is picked on hold, as far as is known?  Then it need not
+ * even be locked, and its hold is set.
  */
 bool
 sd_is_held(Run *run, Account *account)

@@ -87,8 +87,8 @@ sd_in_subtransaction(bool (*body) (void *), void *arg, bool keep, bool *done)
 }
 
 /*
- * Wait for a lock no longer than so many milliseconds, if that is above 0, nor than the
- * caller lets us, until the subtransaction ends.
+ * Wait for a lock no longer than so many milliseconds, if that is above 0, nor
+ * than the caller lets us, until the subtransaction ends.
  */
 void
 sd_set_lock_timeout(int timeout)
@@ -104,8 +104,9 @@ sd_set_lock_timeout(int timeout)
  * Parse a generated statement once for the run; the plan lives until SPI_finish.
  *
  * It is planned anew at each execution: the number of keys differs too much
- * between a first batch, a late one and a search for one plan to serve all.  Or it is
- * planned once, as for an unknown number of keys, which the planner takes for ten.
+ * between a first batch, a late one and a search for one plan to serve all.  Or
+ * it is planned once, as for an unknown number of keys, which the planner takes
+ * for ten.
  */
 void
 sd_prepare(PlanStatement *statement)
@@ -250,8 +251,8 @@ sd_execute_as_owner(Oid schema, const char *query, int expected, int nargs,
 }
 
 /*
- * The same of the rows that satisfy a condition, which are deleted, but for those that
- * somebody else has locked: nobody is waited for.
+ * The same of the rows that satisfy a condition, which are deleted, but for
+ * those that somebody else has locked: nobody is waited for.
  */
 void
 sd_delete_unlocked_as_owner(Oid schema, const char *name, const char *condition,

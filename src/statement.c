@@ -329,9 +329,9 @@ other_links(DeletionPlan *plan, DeletePart *part)
 }
 
 /*
- * Note whether rows of a part may lead to several rows, since there are several links, or
- * columns that rows have in common; and whether rows of the plan can be shared by way of
- * others than the accounts' keys.
+ * Note whether rows of a part may lead to several rows, since there are several
+ * links, or columns that rows have in common; and whether rows of the plan can
+ * be shared by way of others than the accounts' keys.
  */
 static void
 note_sharing(DeletionPlan *plan, DeletePart *part)
@@ -610,7 +610,10 @@ link_value(PlanStatement *statement, PlanLink *link, int column)
 					link->values[column]);
 }
 
-/* The array of a column of the key that a link leads to, as its operator takes it */
+/*
+ * The array of a column of the key that a link leads to, as its operator takes
+ * it
+ */
 static void
 append_key_array(PlanStatement *statement, PlanLink *link, int column)
 {

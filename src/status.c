@@ -97,8 +97,9 @@ sd_put_status(DeletionPolicy *policy, ReturnSetInfo *result)
 }
 
 /*
- * Look at something in a subtransaction that is rolled back, so that no lock is kept.
- * An error is what the run would meet, too, unless it is that the caller may not look.
+ * Look at something in a subtransaction that is rolled back, so that no lock is
+ * kept. An error is what the run would meet, too, unless it is that the caller
+ * may not look.
  */
 static void
 look(Status *status, bool (*body) (void *))
@@ -195,8 +196,9 @@ find_oldest(Status *status, int64 limit)
 }
 
 /*
- * Does an active job of pg_cron call a run of the policy?  Unknown where pg_cron is
- * not in this database, or the caller sees only some of its jobs, and none that does.
+ * Does an active job of pg_cron call a run of the policy?  Unknown where
+ * pg_cron is not in this database, or the caller sees only some of its jobs,
+ * and none that does.
  */
 static int
 is_scheduled(const char *policy)
