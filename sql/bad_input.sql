@@ -6,7 +6,7 @@
 \i :fixture
 \set ECHO all
 SET client_min_messages = error;
-SET statement_timeout = '2min';
+SET statement_timeout = '10min';
 CREATE TABLE users (id int PRIMARY KEY, name text, deletion_scheduled_at timestamptz, done timestamptz);
 CREATE TABLE posts (id int PRIMARY KEY, user_id int REFERENCES users ON DELETE CASCADE, kind text);
 CREATE TABLE pairs (a int, b text, deletion_scheduled_at timestamptz, PRIMARY KEY (a, b));

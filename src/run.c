@@ -65,7 +65,6 @@ sd_begin_run(Run *run)
 												 "scheduled_deletion failure",
 												 ALLOCSET_SMALL_SIZES);
 	run->cursor.context = new_cursor_context(run);
-	sd_log_start(run);
 }
 
 /* Of a cursor's own, which is as it was if the transaction is undone */

@@ -40,6 +40,7 @@ sd_add_run(Call *call, const char *policy)
 	run->pace.target = sd_batch_duration * (int64) 1000;
 	run->told_at = call->started_at;
 	call->runs = lappend(call->runs, run);
+	sd_log_start(run);
 	return run;
 }
 

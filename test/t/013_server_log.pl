@@ -69,6 +69,9 @@ is_logged(
 	qr/begins \(procedure\)/,
 	qr/ends \(failed, SQLSTATE 54000\) ${\ $counts->(0, 0, 0, 0)}/);
 is_logged(
+	'TABLE deletion_status; SELECT * FROM check_deletion_policy()',
+	'looking at a policy leaves no line');
+is_logged(
 	q{SELECT process_scheduled_deletions('nobody')},
 	'a call that begins no run leaves no line');
 
