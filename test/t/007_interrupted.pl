@@ -196,6 +196,11 @@ foreach my $case (
 			FROM deletion_progress, rows_gone}),
 		't|10|4|0|0|',
 		'which deletion_progress shows, and how far it is');
+	is( $node->safe_psql(
+			$database, q{
+			SELECT running, running_since = started_at FROM deletion_status JOIN deletion_progress USING (policy, running)}),
+		't|t',
+		'and deletion_status, since when');
 
 	my $pid =
 	  $node->safe_psql($database, 'SELECT pid FROM deletion_progress');
