@@ -113,7 +113,7 @@ add_change(List **changes, Oid table, CmdType event)
 static void
 check_change(Check *check, Change *change)
 {
-	Relation	rel = table_open(change->table, NoLock);
+	Relation	rel = table_open(change->table, AccessShareLock);
 
 	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
 	{

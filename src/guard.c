@@ -19,6 +19,7 @@
 
 #include "access/table.h"
 #include "commands/trigger.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
@@ -195,8 +196,11 @@ static Guard *
 make_guard(Oid schema, Oid account_table)
 {
 	Guard	   *guard = palloc0(sizeof(Guard));
-	List	   *holds = sd_load_holds(schema, account_table, true);
+	List	   *holds;
 
+	/* a statement about a partition has not locked the whole */
+	LockRelationOid(account_table, AccessShareLock);
+	holds = sd_load_holds(schema, account_table, true);
 	guard->schema = schema;
 	guard->step.table = account_table;
 	guard->step.table_name = sd_table_name(account_table);
