@@ -108,6 +108,11 @@ DELETE FROM posts; DELETE FROM marks; DELETE FROM users;
 ALTER TABLE marks ADD FOREIGN KEY (id) REFERENCES users;
 ALTER TABLE audit_log DROP COLUMN details;
 SELECT severity, code, object, message, hint FROM check_deletion_policy('users');
+-- and it locks a table that is not fit before it reads its triggers
+BEGIN;
+SELECT count(*) > 0 AS found FROM check_deletion_policy('users');
+SELECT mode FROM pg_locks WHERE relation = 'audit_log'::regclass AND pid = pg_backend_pid();
+ROLLBACK;
 ALTER TABLE marks DROP CONSTRAINT marks_id_fkey;
 ALTER TABLE audit_log ADD details jsonb, ADD FOREIGN KEY (user_id) REFERENCES users ON DELETE CASCADE;
 CREATE INDEX ON audit_log (user_id);

@@ -348,6 +348,12 @@ DELETE FROM people_1;  -- fails
 DELETE FROM people_2;  -- fails
 UPDATE people SET id = 3 WHERE id = 1;  -- fails
 TRUNCATE people_1;  -- fails
+-- the whole is locked, too, whose columns the guard reads
+INSERT INTO people VALUES (3);
+BEGIN;
+DELETE FROM people_1 WHERE id = 3;
+SELECT mode FROM pg_locks WHERE relation = 'people'::regclass AND pid = pg_backend_pid();
+ROLLBACK;
 SELECT code FROM check_deletion_policy('people') WHERE code LIKE '%hold';
 SELECT guard_held_accounts('people'), guard_held_accounts('people');
 TRUNCATE people_2;  -- fails
