@@ -174,6 +174,14 @@ DROP VIEW f;
 DROP TABLE a, b, c, d, e;
 CALL mend();
 
+-- of a table named in the plural, and a key named after it
+CREATE TABLE companies (company_id int PRIMARY KEY, deletion_scheduled_at timestamptz);
+CREATE TABLE offices (company_id int, "companyId" int, companies_id int, company int);
+SELECT add_deletion_policy('companies', 'companies', enabled => false);
+SELECT code, object FROM check_deletion_policy('companies') WHERE object LIKE 'offices%';
+SELECT remove_deletion_policy('companies');
+DROP TABLE companies, offices;
+
 -- an index serves if its first columns are those, and it has all rows, and is valid
 CREATE TABLE w (id int, u int REFERENCES users ON DELETE CASCADE, x int, t text);
 CREATE INDEX ON w (x, u);

@@ -223,6 +223,12 @@ INSERT INTO guests SELECT n, '2020-01-01' FROM generate_series(1, 3) n;
 ALTER TABLE guests RENAME COLUMN deletion_scheduled_at TO due;
 CALL run_scheduled_deletions();  -- fails
 SELECT (SELECT count(*) FROM members) AS members, (SELECT count(*) FROM guests) AS guests;
+-- if none can, the first one's error is the call's
+ALTER TABLE members RENAME COLUMN deletion_scheduled_at TO due;
+SELECT erasure.alter_deletion_policy('built-in', enabled => false);
+CALL run_scheduled_deletions();  -- fails
+SELECT erasure.alter_deletion_policy('built-in', enabled => true);
+ALTER TABLE members RENAME COLUMN due TO deletion_scheduled_at;
 INSERT INTO members SELECT n, '2020-01-01' FROM generate_series(1, 3) n;
 CALL run_scheduled_deletions(raise_on_failure => false) \gset
 SELECT outcome(:'report'), :'report'::jsonb -> 'policies_failed' AS policies_failed, :'report'::jsonb #> '{policies,guests,fatal_error}' AS error;

@@ -255,6 +255,15 @@ SELECT add_deletion_step('users', 't', '{user_id}', after_account => true);  -- 
 SELECT add_deletion_step('users', 't', '{user_id,id}');
 SELECT add_deletion_step('users', 't', array_fill('user_id'::name, '{33}'), via => 't', via_columns => array_fill('id'::name, '{33}'));  -- fails
 SELECT remove_deletion_step('users', 't');
+-- what no step can lead to, or match
+CREATE TABLE odd (user_id int, code xid, ids int[], data json);
+CREATE TABLE leaves (code xid, ids int[]);
+SELECT add_deletion_step('users', 'odd', '{user_id}', match => '{"data": 1}');  -- fails
+SELECT add_deletion_step('users', 'odd', '{user_id}');
+SELECT add_deletion_step('users', 'leaves', '{code}', via => 'odd');  -- fails
+SELECT add_deletion_step('users', 'leaves', '{code}', via => 'odd', via_columns => '{code}');  -- fails
+SELECT add_deletion_step('users', 'leaves', '{ids}', via => 'odd', via_columns => '{ids}');  -- fails
+SELECT remove_deletion_step('users', 'odd');
 SELECT count(*) FROM deletion_step;
 SELECT remove_deletion_step('users', 't'), remove_deletion_step('nobody', 't'), remove_deletion_step(NULL, 't') IS NULL AS null;
 
