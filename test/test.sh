@@ -48,6 +48,7 @@ start_server contrib_regression # the database that pg_regress makes
 suite ISOLATION= TAP_TESTS=
 suite REGRESS= TAP_TESTS=
 suite REGRESS= ISOLATION=
+suite REGRESS= ISOLATION= PROVE_TESTS='test/deploy/*.pl'
 if ((failed)); then explain || true; fi
 echo "$passed passed, $failed failed"
 ((passed && !failed))
