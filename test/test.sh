@@ -25,12 +25,14 @@ count() { # LOG STATUS
 # make stops at the first kind of test that fails, so each is a run of its own.
 # prove is to name each test, as pg_regress does.
 suite() { # VARIABLE=… of the other kinds
-	local log=$workdir/suite.log status=0
+	local log=$workdir/suite.log status=0 failed_before=$failed
 	installcheck() { make_extension installcheck PROVE_FLAGS=--verbose "$@" 2>&1 | tee "$log"; }
 	run_job installcheck "$@" || status=$?
 	count "$log" $status
+	if ((failed > failed_before)); then (explain) || true; fi
 }
 
+# The next run of make deletes what this reads.
 explain() {
 	cd "$workdir"
 	find src -name regression.diffs -exec cat {} +
@@ -49,6 +51,5 @@ suite ISOLATION= TAP_TESTS=
 suite REGRESS= TAP_TESTS=
 suite REGRESS= ISOLATION=
 suite REGRESS= ISOLATION= PROVE_TESTS='test/deploy/*.pl'
-if ((failed)); then explain || true; fi
 echo "$passed passed, $failed failed"
 ((passed && !failed))
