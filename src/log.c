@@ -81,13 +81,21 @@ sd_log_error(Call *call)
 							   unpack_sql_state(geterrcode())));
 }
 
-/* Dry runs leave none */
+/* Dry runs leave none.  No name in it, which anybody may have chosen, begins a new line. */
 static void
 log_line(Run *run, const char *line)
 {
-	if (!run->dry_run)
-		ereport(LOG_SERVER_ONLY,
-				(errmsg_internal("scheduled deletion: run " INT64_FORMAT " of policy \"%s\" %s",
-								 run->run_id, run->policy_name, line),
-				 errhidestmt(true), errhidecontext(true)));
+	char	   *told;
+
+	if (run->dry_run)
+		return;
+	told = psprintf("scheduled deletion: run " INT64_FORMAT " of policy \"%s\" %s",
+					run->run_id, run->policy_name, line);
+	for (char *c = told; *c != '\0'; c++)
+	{
+		if ((unsigned char) *c < ' ' || *c == 0x7f)
+			*c = '?';
+	}
+	ereport(LOG_SERVER_ONLY,
+			(errmsg_internal("%s", told), errhidestmt(true), errhidecontext(true)));
 }

@@ -68,6 +68,21 @@ is_logged(
 	'a procedure that could not run tells why',
 	qr/begins \(procedure\)/,
 	qr/ends \(failed, SQLSTATE 54000\) ${\ $counts->(0, 0, 0, 0)}/);
+
+# Whoever may create a table that refers to accounts chooses its name
+my $name = qq{"t\nLOG:  scheduled deletion: run 9 of policy ""built-in"" ends"};
+$node->safe_psql('postgres', qq{
+	SELECT alter_deletion_policy('built-in', brake_accounts => 0);
+	TRUNCATE invoices;
+	CREATE TABLE $name (user_id uuid NOT NULL REFERENCES profiles);
+	INSERT INTO $name SELECT id FROM profiles WHERE email = 'person5\@example.com'});
+is_logged(
+	'SELECT process_scheduled_deletions()',
+	'no name begins a line',
+	qr/begins \(function\)/,
+	qr/could not delete an account: SQLSTATE 23503, constraint "t\?LOG:  scheduled .*", table "t\?LOG:  .* ends"/,
+	qr/ends \(drained\) ${\ $counts->(6, 1, 0, 6)}/);
+$node->safe_psql('postgres', "DROP TABLE $name");
 is_logged(
 	'TABLE deletion_status; SELECT * FROM check_deletion_policy()',
 	'looking at a policy leaves no line');
