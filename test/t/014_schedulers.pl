@@ -82,6 +82,26 @@ for my $job (@jobs)
 		0, "$name: nobody answers");
 }
 
+# Cron's mail tells of a failure, and not of a run that took its time
+{
+	my (undef, $command, $environment) = @{ $jobs[-1] };
+	add_accounts('', '');
+	$node->safe_psql('postgres', q{ALTER ROLE CURRENT_USER SET scheduled_deletion.progress_interval = 1});
+	is(status($command, $environment, \my $output), 0, 'cron: nothing fails');
+	is($output, '', 'cron: so nothing is printed');
+	$node->safe_psql('postgres', q{ALTER ROLE CURRENT_USER RESET scheduled_deletion.progress_interval});
+}
+
+# What is by hand today has a log tomorrow
+for my $command (by_hand())
+{
+	my $log = PostgreSQL::Test::Utils::tempdir . '/log';
+	append_to_file($log, "yesterday\n");
+	local $ENV{DATABASE_URL} = $url;
+	IPC::Run::run([ 'sh', '-c', $command ], '<', \undef, '>>', $log, '2>&1');
+	like(slurp_file($log), qr/^yesterday\n[^\0]*"errors": \[\]/, "by hand: a log is added to: $command");
+}
+
 # What the unit says stops it, stops the run
 like(slurp_file("$top/src/schedulers/scheduled-deletion.service"), qr/^KillSignal=SIGINT$/m, 'systemd stops it by SIGINT');
 add_accounts(('') x 3);
@@ -110,10 +130,11 @@ sub add_accounts
 
 sub status
 {
-	my ($command, $environment) = @_;
+	my ($command, $environment, $output) = @_;
 	local %ENV = (%ENV, %$environment);
-	IPC::Run::run($command, '<', \undef, '>&', \my $output);
-	note($output);
+	$output //= \my $ignored;
+	IPC::Run::run($command, '<', \undef, '>&', $output);
+	note($$output);
 	return $? >> 8;
 }
 
@@ -148,10 +169,11 @@ sub systemd_arguments
 	return @words;
 }
 
-# A line is given to sh; what the file sets is for an example
+# A line is given to sh; what the file sets to connect is for an example
 sub cron
 {
-	my ($line) = slurp_file("$top/src/schedulers/crontab") =~ /^0 2 \* \* \* +(.*)$/m;
+	my $crontab = slurp_file("$top/src/schedulers/crontab");
+	my ($line) = $crontab =~ /^0 2 \* \* \* +(.*)$/m;
 	unlike($line, qr/%/, 'cron takes no part of the line for input');
-	return ([ 'sh', '-c', $line ], \%connection);
+	return ([ 'sh', '-c', $line ], { $crontab =~ /^([A-Z]+)=(.*)$/mg, %connection });
 }
