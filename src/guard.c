@@ -19,7 +19,6 @@
 
 #include "access/table.h"
 #include "commands/trigger.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
@@ -42,7 +41,7 @@ static void create_trigger(Oid schema, Oid table, const char *name,
 static char *key_changes(Oid schema, DeletionPlan *plan);
 static bool drop_trigger(Oid table, const char *name);
 static void run_command(const char *command);
-static Guard *make_guard(Oid schema, Oid account_table);
+static Guard *make_guard(Oid schema, Oid table);
 static void check_row(Guard *guard, TriggerData *trigger);
 static bool get_key(PlanKey *key, TupleTableSlot *slot, Datum *values);
 pg_noreturn static void throw_held(Guard *guard, PlanKey *key, Datum *values,
@@ -174,7 +173,7 @@ refuse_held_account(PG_FUNCTION_ARGS)
 		SPI_connect();
 		MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
 		guard = make_guard(get_func_namespace(fcinfo->flinfo->fn_oid),
-						   sd_root_of(RelationGetRelid(trigger->tg_relation)));
+						   RelationGetRelid(trigger->tg_relation));
 		SPI_finish();
 		MemoryContextSwitchTo(caller_context);
 		fcinfo->flinfo->fn_extra = guard;
@@ -191,18 +190,20 @@ refuse_held_account(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* Read the holds on accounts of a table, in the current memory context */
+/*
+ * Read the holds on accounts of a table, or of the whole of which it is a
+ * partition, in the current memory context.  Their keys are read as columns of
+ * the partition: to lock the whole could be a deadlock with whoever alters it.
+ */
 static Guard *
-make_guard(Oid schema, Oid account_table)
+make_guard(Oid schema, Oid table)
 {
 	Guard	   *guard = palloc0(sizeof(Guard));
-	List	   *holds;
+	Oid			account_table = sd_root_of(table);
+	List	   *holds = sd_load_holds(schema, account_table, true);
 
-	/* a statement about a partition has not locked the whole */
-	LockRelationOid(account_table, AccessShareLock);
-	holds = sd_load_holds(schema, account_table, true);
 	guard->schema = schema;
-	guard->step.table = account_table;
+	guard->step.table = table;
 	guard->step.table_name = sd_table_name(account_table);
 	if (holds == NIL)
 		return guard;
