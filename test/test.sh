@@ -8,6 +8,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/private_server.sh"
 
 export PG_CFLAGS=${PG_CFLAGS--Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare}
+tools=(npm=npm) # for Deno
 passed=0
 failed=0
 
