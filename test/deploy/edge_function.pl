@@ -27,6 +27,7 @@ local %ENV = (
 	npm_config_cache => "$home/npm",
 	DENO_DIR => "$home/cache",
 	DENO_NO_UPDATE_CHECK => 1,
+	DENO_TLS_CA_STORE => 'system,mozilla',
 	NO_COLOR => 1);
 system_log(qw(npm install --silent --no-fund --no-audit --ignore-scripts --prefix), $home, 'deno@2') == 0
   or BAIL_OUT('could not fetch Deno');
@@ -68,7 +69,9 @@ foreach my $wrong (
 	[ 'a key that no header can have', SCHEDULED_DELETION_KEY => "$key $key" ],
 	[ 'no database', SCHEDULED_DELETION_DB_URL => undef ],
 	[ 'no URL', SCHEDULED_DELETION_DB_URL => "host=127.0.0.1 password=$password" ],
-	[ 'no time', SCHEDULED_DELETION_MAX_SECONDS => 'soon' ])
+	[ 'no number', SCHEDULED_DELETION_MAX_SECONDS => '1 minute' ],
+	[ 'no time', SCHEDULED_DELETION_MAX_SECONDS => 0 ],
+	[ 'a time without end', SCHEDULED_DELETION_MAX_SECONDS => 'Infinity' ])
 {
 	my ($name, $variable, $value) = @$wrong;
 	my $process = deno_process(0, $variable => $value);
@@ -239,6 +242,7 @@ is("$answer->{status} $answer->{content}",
 open_gate();
 wait_for_runs(0);
 is(in_database('SELECT count(*) FROM profiles'), 0, 'and it commits when it can');
+is(request($hasty, 'POST')->{status}, 200, 'the next call is as any other');
 
 # What the schedulers of the clouds send
 my $arn = 'arn:aws:iam::123456789012:role/scheduler';

@@ -44,9 +44,11 @@ const key = Deno.env.get("SCHEDULED_DELETION_KEY") ?? "";
 const url = Deno.env.get("SCHEDULED_DELETION_DB_URL") ?? Deno.env.get("SUPABASE_DB_URL") ?? "";
 const maxSeconds = Number(Deno.env.get("SCHEDULED_DELETION_MAX_SECONDS") ?? 40);
 
-if (!/^\S{32,}$/.test(key)) throw new Error("SCHEDULED_DELETION_KEY is not a key");
+if (!/^[!-~]{32,}$/.test(key)) throw new Error("SCHEDULED_DELETION_KEY is not a key");
 if (!URL.canParse(url)) throw new Error("SCHEDULED_DELETION_DB_URL is not a URL");
-if (!(maxSeconds > 0)) throw new Error("SCHEDULED_DELETION_MAX_SECONDS is not a time");
+if (!(maxSeconds > 0 && maxSeconds < 86_400)) {
+  throw new Error("SCHEDULED_DELETION_MAX_SECONDS is not part of a day");
+}
 
 Deno.serve(async (request) => {
   if (request.method !== "POST") return answer(405, { error: "only POST" }, { Allow: "POST" });
@@ -95,7 +97,7 @@ async function run(): Promise<[status: number, body: object]> {
     return isLate ? [504, { error: "the run is not over in time" }] : answerTo(error);
   } finally {
     clearTimeout(timer);
-    await sql?.end({ timeout: 0 });
+    await sql?.end({ timeout: 1 });
   }
 }
 
