@@ -29,9 +29,11 @@ local %ENV = (
 	DENO_NO_UPDATE_CHECK => 1,
 	DENO_TLS_CA_STORE => 'system,mozilla',
 	NO_COLOR => 1);
-system_log(qw(npm install --silent --no-fund --no-audit --ignore-scripts --prefix), $home, 'deno@2') == 0
+my @install = qw(npm install --silent --no-fund --no-audit --ignore-scripts);
+system_log(@install, '--prefix', $home, 'deno@2.9.6') == 0
   or BAIL_OUT('could not fetch Deno');
-my ($deno) = glob "$home/node_modules/\@deno/*/deno" or BAIL_OUT('npm has no Deno for this machine');
+my ($deno) = glob "$home/node_modules/\@deno/*/deno"
+  or BAIL_OUT('npm has no Deno for this machine');
 
 foreach my $look ([qw(check --no-lock)], [qw(lint)], [qw(fmt --check --line-width 100)])
 {
@@ -62,7 +64,7 @@ my $all_text = '';
 my $url = 'postgres://erasure:' . $password . '@127.0.0.1:' . $node->port . '/postgres';
 my $function = start_function();
 
-# What there is to begin with, and what is wanted of a start
+# What it needs to start
 foreach my $wrong (
 	[ 'no key', SCHEDULED_DELETION_KEY => undef ],
 	[ 'a short key', SCHEDULED_DELETION_KEY => substr($key, 0, 31) ],
@@ -146,7 +148,12 @@ is_deeply(
 			constraint_name => 'invoices_user_id_fkey',
 			users_failed => 2
 		},
-		{ sqlstate => 'P0001', table_name => 'profiles', constraint_name => undef, users_failed => 2 }
+		{
+			sqlstate => 'P0001',
+			table_name => 'profiles',
+			constraint_name => undef,
+			users_failed => 2
+		}
 	],
 	'and why');
 delete $report->{errors};
@@ -159,7 +166,8 @@ is(decode_json($answer->{content})->{users_waiting}, 4, 'how many');
 # A policy that cannot run, beside one that can
 in_database(q{
 	CREATE TABLE users (id int PRIMARY KEY, deletion_scheduled_at timestamptz);
-	CREATE TABLE users_log (user_id int, action text, details jsonb, performed_by int, created_at timestamptz);
+	CREATE TABLE users_log (user_id int, action text, details jsonb, performed_by int,
+		created_at timestamptz);
 	SELECT add_deletion_policy('users', 'users', audit_table => 'users_log')});
 $answer = request($function, 'POST');
 $report = decode_json($answer->{content});
@@ -194,7 +202,8 @@ close_gate();
 add_accounts(1);
 my $first = begin_request($function);
 wait_for_runs(1);
-in_database(q{INSERT INTO profiles (email, deletion_scheduled_at) VALUES ('person2', '2020-01-01')});
+in_database(q{INSERT INTO profiles (email, deletion_scheduled_at)
+	VALUES ('person2', '2020-01-01')});
 $answer = request($function, 'POST');
 $report = decode_json($answer->{content});
 is($answer->{status}, 200, 'a second call, beside a run: 200');
@@ -243,6 +252,7 @@ open_gate();
 wait_for_runs(0);
 is(in_database('SELECT count(*) FROM profiles'), 0, 'and it commits when it can');
 is(request($hasty, 'POST')->{status}, 200, 'the next call is as any other');
+in_database(q{ALTER ROLE erasure RESET ALL});
 
 # What the schedulers of the clouds send
 my $arn = 'arn:aws:iam::123456789012:role/scheduler';
@@ -274,9 +284,10 @@ my %target = options(@{ $amazon[3] });
 is("$connection{'authorization-type'} $destination{'connection-arn'}",
 	'API_KEY ConnectionArn', 'Amazon: the destination has the connection');
 is($rule{'schedule-expression'}, 'cron(0 2 * * ? *)', 'Amazon: at two');
-is("$target{rule} $target{targets}",
-	"$rule{name} Id=1,Arn=ApiDestinationArn,RoleArn=$arn,Input='{}',RetryPolicy={MaximumRetryAttempts=0}",
-	'Amazon: the rule has the destination, and no second try');
+is($target{rule}, $rule{name}, 'Amazon: the rule has a target');
+is($target{targets},
+	"Id=1,Arn=ApiDestinationArn,RoleArn=$arn,Input='{}',RetryPolicy={MaximumRetryAttempts=0}",
+	'Amazon: the destination, and no second try');
 my @header = $connection{'auth-parameters'} =~
   /^ApiKeyAuthParameters=\{ApiKeyName=([^,]+),ApiKeyValue=([^,}]+)\}$/;
 is_answered(
@@ -295,7 +306,8 @@ is_deeply(decode_json($vercel)->{crons},
 my $project = start_route();
 is_answered('Vercel', $project->{url} . 'api/scheduled-deletion',
 	'GET', { Authorization => "Bearer $key", 'User-Agent' => 'vercel-cron/1.0' }, '');
-is(request($project, 'GET', headers => {})->{status}, 401, 'Vercel: whoever finds the route is refused');
+is(request($project, 'GET', headers => {})->{status},
+	401, 'Vercel: whoever finds the route is refused');
 
 # When the database is away, and back
 my $sessions = q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'erasure'};
@@ -357,9 +369,9 @@ sub deno_process
 	my ($its_port, %environment) = @_;
 	my ($command) = $readme =~ /^(deno run .*?index\.ts)$/ms;
 	my $log = "$PostgreSQL::Test::Utils::log_path/deno" . @functions . '.log';
-	my $port_of_database = $node->port;
+	my $reached = "127.0.0.1:$its_port,127.0.0.1:" . $node->port;
 
-	$command =~ s/0\.0\.0\.0:8000,db\.example\.com:5432/127.0.0.1:$its_port,127.0.0.1:$port_of_database/
+	$command =~ s/0\.0\.0\.0:8000,db\.example\.com:5432/$reached/
 	  or die "README.md lets the function reach something else\n";
 	$command =~ s/^deno/'$deno'/;
 	%environment = (
@@ -375,7 +387,8 @@ sub deno_process
 	}
 	push @functions,
 	  {
-		run => IPC::Run::start([ 'sh', '-c', "cd '$top' && exec $command" ], '<', \undef, '>&', $log),
+		run => IPC::Run::start(
+			[ 'sh', '-c', "cd '$top' && exec $command" ], '<', \undef, '>&', $log),
 		log => $log,
 		url => "http://127.0.0.1:$its_port/"
 	  };
@@ -385,7 +398,12 @@ sub deno_process
 sub log_of { return slurp_file(shift->{log}) }
 
 # The function, when it answers
-sub start_function { return when_it_answers(deno_process(PostgreSQL::Test::Cluster::get_free_port(), @_)) }
+sub start_function
+{
+	my %environment = @_;
+	my $its_port = PostgreSQL::Test::Cluster::get_free_port();
+	return when_it_answers(deno_process($its_port, %environment));
+}
 
 sub when_it_answers
 {
@@ -442,7 +460,9 @@ sub answer_is
 sub begin_request
 {
 	my $its_function = shift;
-	my $program = 'print HTTP::Tiny->new->post($ARGV[0], { headers => { Authorization => $ARGV[1] } })->{status}';
+	my $program = q{
+		my %options = (headers => { Authorization => $ARGV[1] });
+		print HTTP::Tiny->new->post($ARGV[0], \%options)->{status}};
 	my %client = (output => '');
 	$client{run} = IPC::Run::start(
 		[ $^X, '-MHTTP::Tiny', '-e', $program, $its_function->{url}, "Bearer $key" ],
@@ -464,9 +484,10 @@ sub open_gate { return $gate->query_safe('SELECT pg_advisory_unlock(1)') }
 sub wait_for_runs
 {
 	my $number = shift;
-	my $where = $number ? q{wait_event = 'advisory' AND query LIKE '%CALL%'} : q{usename = 'erasure'};
-	$node->poll_query_until('postgres', "SELECT count(*) = $number FROM pg_stat_activity
-		WHERE pid <> pg_backend_pid() AND $where")
+	my $where = q{usename = 'erasure'};
+	$where .= q{ AND wait_event = 'advisory'} if $number;
+	$node->poll_query_until('postgres',
+		"SELECT count(*) = $number FROM pg_stat_activity WHERE $where")
 	  or die "there are not $number runs";
 	return;
 }
@@ -486,7 +507,12 @@ while [ $# -gt 0 ]; do
 done
 END
 	chmod 0755, "$bin/$program";
-	local %ENV = (%ENV, PATH => "$bin:$ENV{PATH}", URL => $function->{url}, KEY => $key, ROLE => $arn);
+	local %ENV = (
+		%ENV,
+		PATH => "$bin:$ENV{PATH}",
+		URL => $function->{url},
+		KEY => $key,
+		ROLE => $arn);
 	system_or_bail('sh', '-euc', $lines);
 	return map { [ split /\0/ ] } split /\n/, slurp_file("$bin/$program.calls");
 }
@@ -511,7 +537,6 @@ sub is_answered
 	my %options = (headers => $headers, content => $content);
 	my $its_function = { url => $its_url };
 
-	in_database(q{ALTER ROLE erasure RESET ALL});
 	add_accounts(2);
 	is(request($its_function, $method, %options)->{status}, 200, "$name: 200");
 	is(in_database('SELECT count(*) FROM profiles'), 0, "$name: a run has been");

@@ -37,7 +37,8 @@ const IS_TOLD = new Set([
   "started_at", "completed_at", "duration_seconds", "run_id", "policy", "policies_failed",
   "dry_run", "users_processed", "users_deleted", "users_failed", "users_skipped",
   "users_held", "users_waiting", "total_records_deleted", "set_null_records",
-  "set_default_records", "errors_truncated", "fk_checks_elided", "stop_reason", "sqlstate",
+  "set_default_records", "retained_records", "errors_truncated", "fk_checks_elided",
+  "stop_reason", "sqlstate",
 ]);
 
 const key = Deno.env.get("SCHEDULED_DELETION_KEY") ?? "";
