@@ -53,7 +53,7 @@ sd_brake(Run *run)
 		 count_accounts(run, ndue / policy->brake_share + 1) * policy->brake_share >= ndue))
 		return;
 
-	nall = count_accounts(run, PG_INT64_MAX);
+	nall = count_accounts(run, (double) PG_INT64_MAX);
 	ereport(ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 			 errmsg("deletion policy \"%s\" stopped by its brake: " INT64_FORMAT " of " INT64_FORMAT " accounts are due",

@@ -8,7 +8,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/private_server.sh"
 
 export PG_CFLAGS=${PG_CFLAGS--Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare}
-tools=(npm=npm) # for Deno
+tools=(clang=clang npm=npm) # npm for Deno
 passed=0
 failed=0
 
@@ -33,6 +33,22 @@ suite() { # VARIABLE=… of the other kinds
 	if ((failed > failed_before)); then (explain) || true; fi
 }
 
+# gcc has compiled all of it; clang warns of other things.
+compile_with_clang() {
+	local flags status=0
+	read -ra flags <<<"$(pg_config --cppflags) $PG_CFLAGS"
+	(cd "$workdir/src" && printf '%s\0' src/*.c |
+		xargs -0 -n 8 -P 2 clang -fsyntax-only -O2 "${flags[@]}" \
+			-DSCHEDULED_DELETION_VERSION='""' -isystem "$(pg_config --includedir-server)") || status=1
+	if ((status)); then
+		((failed += 1))
+		echo "test clang ... FAILED"
+	else
+		((passed += 1))
+		echo "test clang ... ok"
+	fi
+}
+
 # The next run of make deletes what this reads.
 explain() {
 	cd "$workdir"
@@ -47,6 +63,7 @@ if ! run_job build_extension; then
 	echo "0 passed, 1 failed"
 	exit 1
 fi
+compile_with_clang
 start_server contrib_regression # the database that pg_regress makes
 suite ISOLATION= TAP_TESTS=
 suite REGRESS= TAP_TESTS=
