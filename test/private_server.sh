@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # A private copy of a PostgreSQL installation, and a server that runs from it.
 #
-# Sourced by test.sh, demo.sh and bench/bench.sh.  PostgreSQL finds its files
+# Sourced by test.sh, demo.sh, chroot.sh and bench/bench.sh.  PostgreSQL finds its files
 # relative to its executables, so a copy of those, beside symbolic links to
 # everything else, is an installation of its own: what its pg_config says to
 # install goes there, and neither the system nor any other server ever sees it.
@@ -195,16 +195,20 @@ copy_installation() {
 	export PATH="$workdir/root$bindir:$PATH" PG_CONFIG="$workdir/root$bindir/pg_config"
 }
 
-# What git has or would add; without git, everything.
-copy_sources() {
-	as_owner mkdir "$workdir/src"
+# A tar file of what git has or would add; without git, of everything.
+archive_sources() {
 	cd "$top"
 	{
 		git -c safe.directory='*' ls-files -z --cached --others --exclude-standard 2>/dev/null ||
 			find . -name .git -prune -o -type f -print0
 	} | while IFS= read -rd '' file; do
 		if [[ -e $file ]]; then printf '%s\0' "$file"; fi
-	done | tar -c --null -T - | as_owner tar -x -C "$workdir/src"
+	done | tar -c --null -T -
+}
+
+copy_sources() {
+	as_owner mkdir "$workdir/src"
+	archive_sources | as_owner tar -x -C "$workdir/src"
 	cd "$workdir/src"
 }
 
