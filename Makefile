@@ -2,6 +2,8 @@
 #
 #	make, make install, make installcheck	as with any other
 #	make test				all tests, on a server of their own
+#	make dist			what PGXN takes, a zip file of the last commit
+#	make deb			Debian packages of it in deb/, one for each major with headers here
 #	make demo				the main job, shown on a server of its own
 #	make bench			how long it takes, and others take, measured likewise
 #	make bench-live			what clients notice of it, measured likewise
@@ -107,6 +109,19 @@ src/conditions.inc: $(datadir)/errcodes.txt
 dist:
 	git archive --format zip --prefix=$(EXTENSION)-$(EXTVERSION)/ -o $(EXTENSION)-$(EXTVERSION).zip HEAD
 
+# src/debian is the debian/ of a source package whose upstream is the last commit, or all of
+# an unpacked zip file.
+DEB = scheduled-deletion
+deb: export DEB_PG_SUPPORTED_VERSIONS ?= installed
+deb:
+	set -e; unset MAKEFLAGS; top=$$PWD; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	source=$$dir/$(DEB)-$(EXTVERSION); mkdir $$source; \
+	if [ -e .git ]; then git archive HEAD; else tar -c --exclude=./deb .; fi | tar -x -C $$source; \
+	tar -cz -C $$dir -f $$dir/$(DEB)_$(EXTVERSION).orig.tar.gz $(DEB)-$(EXTVERSION); \
+	cp -R $$source/src/debian $$source; cd $$source; \
+	pg_buildext updatecontrol; dpkg-buildpackage --unsigned-source --unsigned-changes; \
+	mkdir -p $$top/deb; cp $$dir/$(DEB)_* $$dir/postgresql-* $$top/deb
+
 demo test:
 	test/$@.sh
 
@@ -119,4 +134,4 @@ bench-live:
 bench-memory:
 	test/bench/memory.sh
 
-.PHONY: dist demo test bench bench-live bench-memory
+.PHONY: dist deb demo test bench bench-live bench-memory

@@ -55,6 +55,7 @@ make_chroot() {
 	}
 	mount -t proc proc "$root/proc"
 	mount -t tmpfs tmpfs "$root/dev/shm"
+	mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
 	mkdir "$root/src" "$root/share"
 	[[ -z ${SHARE:-} ]] || mount --bind "$SHARE" "$root/share"
 	archive_sources | tar -x --no-same-owner -C "$root/src"
