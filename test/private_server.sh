@@ -185,7 +185,7 @@ copy_installation() {
 	local bindir dir
 	bindir=$("$pg_config" --bindir)
 	as_owner mkdir -p "$workdir/root$bindir"
-	as_owner cp -L "$bindir"/{initdb,postgres,psql,createdb,dropdb,createuser,dropuser,pg*} \
+	as_owner cp -L "$bindir"/{initdb,postgres,psql,createdb,dropdb,createuser,dropuser,vacuumdb,pg*} \
 		"$workdir/root$bindir"
 	for dir in pkglibdir sharedir pkgincludedir includedir-server; do
 		dir=$("$pg_config" --$dir)
