@@ -48,7 +48,7 @@ is "nothing of it stays in the database" "$(sql "
 
 apt-get -qq purge -y "$package" >/dev/null
 is "the package takes all its files along" \
-	"$(find / -xdev -path /src -prune -o -name '*scheduled*deletion*' -print)" ''
+	"$(find / -xdev \( -path /src -o -path /share \) -prune -o -name '*scheduled*deletion*' -print)" ''
 is "the server goes on" "$(sql 'SELECT count(*) FROM profiles')" 90
 pg_ctlcluster "$major" main stop -m fast
 echo "1..$number"
