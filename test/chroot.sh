@@ -49,10 +49,7 @@ find_mirror() {
 make_chroot() {
 	"$workdir/mmdebstrap/usr/bin/mmdebstrap" --variant=apt --aptopt="$workdir/apt.conf" \
 		--aptopt='APT::Install-Recommends "false"' --dpkgopt=force-unsafe-io \
-		"$suite" "$root" "deb [signed-by=$keyring] $mirror $suite main" >"$workdir/log" 2>&1 || {
-		cp "$workdir/log" "$workdir/failed"
-		return 1
-	}
+		"$suite" "$root" "deb [signed-by=$keyring] $mirror $suite main"
 	mount -t proc proc "$root/proc"
 	mount -t tmpfs tmpfs "$root/dev/shm"
 	mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
@@ -61,6 +58,12 @@ make_chroot() {
 	archive_sources | tar -x --no-same-owner -C "$root/src"
 	printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" # packages start no services
 	chmod +x "$root/usr/sbin/policy-rc.d"
+}
+
+# The log is there as long as the chroot is not.
+use_chroot() {
+	make_chroot >"$workdir/log" 2>&1
+	rm "$workdir/log"
 	exec chroot "$root" env -u PG_CONFIG -C /src TMPDIR=/tmp HOME=/root \
 		DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"
 }
@@ -70,7 +73,7 @@ isolate() {
 }
 
 if ((EUID)); then
-	command -v sudo >/dev/null || no_chroot "that needs root"
+	sudo true 2>/dev/null || no_chroot "that needs root"
 	exec sudo --preserve-env=SHARE,TMPDIR,PG_CFLAGS "$0" "$suite" "$@"
 fi
 can_install || no_chroot "that needs apt-get"
@@ -82,10 +85,11 @@ get_mmdebstrap || no_chroot "mmdebstrap cannot be downloaded"
 find_mirror
 
 export suite root workdir mirror keyring top
-export -f make_chroot archive_sources
+export -f use_chroot make_chroot archive_sources
 status=0
-run_job isolate bash -euo pipefail -c 'make_chroot "$@"' make_chroot "$@" || status=$?
-if [[ -e $workdir/failed ]]; then
-	no_chroot "$(sed -n 's/[. ]*$//; s/^E: //p' "$workdir/failed" | head -n 1)"
+run_job isolate bash -euo pipefail -c 'use_chroot "$@"' bash "$@" || status=$?
+if [[ -e $workdir/log ]]; then
+	no_chroot "$({ grep -m 1 '^E: ' "$workdir/log" || tail -n 1 "$workdir/log"; } |
+		sed 's/^E: //; s/[. ]*$//')"
 fi
 exit $status
