@@ -50,7 +50,10 @@ SELECT * FROM whole_accounts;
 CREATE SCHEMA look_alike;
 GRANT USAGE ON SCHEMA look_alike TO PUBLIC;
 CREATE FUNCTION look_alike.note(what text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS
-$$ BEGIN RAISE WARNING '% called by %', what, current_user; END $$;
+$$ BEGIN
+    RAISE WARNING '% called by %', what,
+        CASE current_user WHEN session_user THEN 'its owner' ELSE current_user END;
+END $$;
 DO $$
 DECLARE
     item record;
