@@ -51,6 +51,8 @@ SELECT outcome(process_scheduled_deletions('users', max_accounts => 10));
 SELECT outcome(process_scheduled_deletions('users', max_accounts => 180));
 SELECT outcome(process_scheduled_deletions('users'));
 -- also if nobody else is due but one that has failed before
+UPDATE users SET deletion_scheduled_at = NULL WHERE id > 12;
+DELETE FROM erasure.deletion_failure WHERE account::int > 12;
 UPDATE users SET bad = NULL WHERE id = 1;
 SELECT retry_account() > 0 AS waited;
 INSERT INTO users VALUES (2000, '2019-01-01', 'DELETE FROM no_such_table');
