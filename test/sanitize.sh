@@ -99,13 +99,13 @@ known='
 {
 	messages
 	Memcheck:Cond
-	fun:hash_search_with_hash_value
+	...
 	fun:smgrclosenode
 }
 {
 	messages
 	Memcheck:Value8
-	fun:hash_search_with_hash_value
+	...
 	fun:smgrclosenode
 }
 {
