@@ -28,7 +28,7 @@ logged() { # NAME COMMAND…
 in_chroots() {
 	local suite
 	for suite in "${suites[@]}"; do
-		logged "$suite" "$top/test/chroot.sh" "$suite" test/test.sh >/dev/null &
+		logged "$suite" "$top/test/chroot.sh" "$suite" test/test.sh server >/dev/null &
 	done
 	wait
 	for suite in "${suites[@]}"; do
