@@ -63,6 +63,13 @@ UPDATE users SET bad = NULL;
 SELECT outcome(process_scheduled_deletions('users'));
 SELECT count(*) FROM erasure.deletion_failure;
 
+-- few can be deleted, and stand before all others that are due
+INSERT INTO users SELECT n, '2020-01-01' FROM generate_series(1, 2) n;
+INSERT INTO users SELECT n, '2020-01-02', 'DELETE FROM no_such_table' FROM generate_series(2001, 2400) n;
+SELECT outcome(process_scheduled_deletions('users'));
+TRUNCATE users;
+DELETE FROM erasure.deletion_failure;
+
 -- an error that sounds like the server's is an account's, if others can be deleted
 CREATE FUNCTION sort_much() RETURNS void LANGUAGE plpgsql SET temp_file_limit = '64kB' SET work_mem = '64kB' AS $$
 BEGIN PERFORM count(*) FROM (SELECT FROM generate_series(1, 100000) n ORDER BY n % 7) s; END $$;

@@ -55,6 +55,7 @@ static Account **pointers_to(Account *accounts, int naccounts);
 static bool any_can_be_deleted(Run *run, Account **accounts, int naccounts,
 							   int nsamples);
 static void find_failures(Run *run, Account **accounts, int naccounts);
+static bool can_still_be_deleted(Run *run, Account **accounts, int naccounts);
 static int	equal_failures_to_stop(Failure *failure);
 static int	choose_chunk_size(Run *run);
 static void try_in_parts(Run *run, Account **accounts, int naccounts,
@@ -184,12 +185,31 @@ find_failures(Run *run, Account **accounts, int naccounts)
 		if (run->last_failure != NULL &&
 			run->equal_failures >= equal_failures_to_stop(run->last_failure))
 		{
-			/* what could be deleted before says nothing of now */
+			/* what could be deleted before says nothing of now, but for itself */
 			run->any_success = false;
-			stop_if_all_fail(run, accounts + start + length,
-							 naccounts - start - length, run->last_failure);
+			if (!can_still_be_deleted(run, accounts, start + length))
+				stop_if_all_fail(run, accounts + start + length,
+								 naccounts - start - length, run->last_failure);
 		}
 	}
+}
+
+/*
+ * Can one of those accounts still be deleted that did not fail when they were
+ * gone through?
+ */
+static bool
+can_still_be_deleted(Run *run, Account **accounts, int naccounts)
+{
+	Account   **pending = palloc(sizeof(Account *) * naccounts);
+	int			npending = 0;
+
+	for (int i = 0; i < naccounts; i++)
+	{
+		if (accounts[i]->state == SD_PENDING)
+			pending[npending++] = accounts[i];
+	}
+	return any_can_be_deleted(run, pending, npending, SD_SAMPLE_SIZE);
 }
 
 /* How many equal failures in a row make it ask whether they are everybody's */
