@@ -185,7 +185,7 @@ find_failures(Run *run, Account **accounts, int naccounts)
 		if (run->last_failure != NULL &&
 			run->equal_failures >= equal_failures_to_stop(run->last_failure))
 		{
-			/* what could be deleted before says nothing of now, but for itself */
+			/* what could be deleted before need not be now */
 			run->any_success = false;
 			if (!can_still_be_deleted(run, accounts, start + length))
 				stop_if_all_fail(run, accounts + start + length,
