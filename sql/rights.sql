@@ -261,7 +261,8 @@ SELECT run_with('does', 'SET SESSION AUTHORIZATION regress_sd_low');  -- fails
 SELECT session_user = current_user AS is_who_it_was;
 -- other settings of a trigger do not change what is deleted
 SELECT run_with('does', 'SELECT set_config(name, value, false) FROM (VALUES (''search_path'', ''''), (''row_security'', ''off''),
-    (''standard_conforming_strings'', ''off''), (''datestyle'', ''German''), (''quote_all_identifiers'', ''on'')) AS s (name, value)') AS deleted;
+    (''standard_conforming_strings'', ''off''), (''datestyle'', ''German''), (''quote_all_identifiers'', ''on'')) AS s (name, value)
+    WHERE name <> ''standard_conforming_strings'' OR current_setting(''server_version_num'')::int < 190000') AS deleted;
 
 -- a key type of somebody whose code nobody trusts: what is called of it is called by
 -- the job, never by the owner of the extension, and a cast is not asked at all

@@ -24,6 +24,7 @@
 #include "utils/builtins.h"
 #include "utils/elog.h"
 #include "utils/lsyscache.h"
+#include "utils/tuplestore.h"
 
 #include "check.h"
 

@@ -55,4 +55,38 @@
 						.version = SCHEDULED_DELETION_VERSION)
 #endif
 
+/* what a jsonb value is built in keeps the result since 19 */
+#if PG_VERSION_NUM < 190000
+typedef struct JsonbState
+{
+	JsonbParseState *stack;
+	JsonbValue *result;
+} JsonbState;
+#define sd_push_jsonb(state, token, value) \
+	((state)->result = pushJsonbValue(&(state)->stack, token, value))
+#else
+typedef JsonbInState JsonbState;
+#define sd_push_jsonb(state, token, value) pushJsonbValue(state, token, value)
+#endif
+
+/* it tells whether they are volatile, too, since 19 */
+#if PG_VERSION_NUM < 190000
+#define sd_domain_has_constraints(type) DomainHasConstraints(type)
+#else
+#define sd_domain_has_constraints(type) DomainHasConstraints(type, NULL)
+#endif
+
+/* planners are told of EXPLAIN since 19 */
+#if PG_VERSION_NUM < 190000
+#define SD_PLANNER_PARAMETERS \
+	Query *parse, const char *query_string, int cursor_options, \
+	ParamListInfo params
+#define SD_PLANNER_ARGUMENTS parse, query_string, cursor_options, params
+#else
+#define SD_PLANNER_PARAMETERS \
+	Query *parse, const char *query_string, int cursor_options, \
+	ParamListInfo params, ExplainState *es
+#define SD_PLANNER_ARGUMENTS parse, query_string, cursor_options, params, es
+#endif
+
 #endif							/* COMPAT_H */

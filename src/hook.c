@@ -41,10 +41,8 @@
 /* pages to be read ahead, unless effective_io_concurrency says more, or none */
 #define READ_AHEAD		128
 
-static PlannedStmt *plan_statement(Query *parse, const char *query_string,
-								   int cursor_options, ParamListInfo params);
-static PlannedStmt *next_planner(Query *parse, const char *query_string,
-								 int cursor_options, ParamListInfo params);
+static PlannedStmt *plan_statement(SD_PLANNER_PARAMETERS);
+static PlannedStmt *next_planner(SD_PLANNER_PARAMETERS);
 static void start_executor(QueryDesc *query, int flags);
 static void next_start(QueryDesc *query, int flags);
 static void leave_out_triggers(ResultRelInfo *target, PlanStatement *statement);
@@ -79,8 +77,7 @@ sd_expect(PlanStatement *statement)
 
 /* The first hook: that statement goes by its index, as KeyAccess says */
 static PlannedStmt *
-plan_statement(Query *parse, const char *query_string, int cursor_options,
-			   ParamListInfo params)
+plan_statement(SD_PLANNER_PARAMETERS)
 {
 	bool		seqscan = enable_seqscan;
 	bool		indexscan = enable_indexscan;
@@ -91,14 +88,14 @@ plan_statement(Query *parse, const char *query_string, int cursor_options,
 	if (expected == NULL ||
 		(expected->access != SD_BY_INDEX && expected->access != SD_BY_ROWS) ||
 		strcmp(query_string, expected->query.data) != 0)
-		return next_planner(parse, query_string, cursor_options, params);
+		return next_planner(SD_PLANNER_ARGUMENTS);
 
 	enable_seqscan = false;
 	enable_bitmapscan = expected->access == SD_BY_INDEX;
 	enable_indexscan = enable_indexonlyscan = !enable_bitmapscan;
 	PG_TRY();
 	{
-		result = next_planner(parse, query_string, cursor_options, params);
+		result = next_planner(SD_PLANNER_ARGUMENTS);
 		/* costs say nothing any more, and the batch is no time to compile */
 		result->jitFlags = PGJIT_NONE;
 	}
@@ -115,12 +112,11 @@ plan_statement(Query *parse, const char *query_string, int cursor_options,
 
 /* The planner that was there before, or the server's own */
 static PlannedStmt *
-next_planner(Query *parse, const char *query_string, int cursor_options,
-			 ParamListInfo params)
+next_planner(SD_PLANNER_PARAMETERS)
 {
 	if (next_planner_hook != NULL)
-		return next_planner_hook(parse, query_string, cursor_options, params);
-	return standard_planner(parse, query_string, cursor_options, params);
+		return next_planner_hook(SD_PLANNER_ARGUMENTS);
+	return standard_planner(SD_PLANNER_ARGUMENTS);
 }
 
 /* The second hook: let that statement begin as it should, and none after it */

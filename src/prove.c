@@ -220,7 +220,7 @@ is_set_plainly(PlanLink *link)
 	{
 		Oid			table = link->step->table;
 
-		if (DomainHasConstraints(get_atttype(table, get_attnum(table, link->names[i]))))
+		if (sd_domain_has_constraints(get_atttype(table, get_attnum(table, link->names[i]))))
 			return false;
 	}
 	return true;

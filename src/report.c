@@ -19,33 +19,33 @@
 
 #include "run.h"
 
-static JsonbValue *put_report(JsonbParseState **state, Run *run);
-static void put_outcome(JsonbParseState **state, Run *run, const char *policy);
-static JsonbValue *put_reports(JsonbParseState **state, Call *call);
-static void put_deleted_records(JsonbParseState **state, List *tables);
-static void put_errors(JsonbParseState **state, Call *call, int64 nfailed);
-static void put_rows_that_stay(JsonbParseState **state, List *tables,
+static JsonbValue *put_report(JsonbState *state, Run *run);
+static void put_outcome(JsonbState *state, Run *run, const char *policy);
+static JsonbValue *put_reports(JsonbState *state, Call *call);
+static void put_deleted_records(JsonbState *state, List *tables);
+static void put_errors(JsonbState *state, Call *call, int64 nfailed);
+static void put_rows_that_stay(JsonbState *state, List *tables,
 							   int64 *rows);
-static void put_records(JsonbParseState **state, List *tables, int64 *rows,
+static void put_records(JsonbState *state, List *tables, int64 *rows,
 						const char *key, StepAction action);
-static void put_error(JsonbParseState **state, RunError *error);
-static void begin_object(JsonbParseState **state);
-static JsonbValue *end_object(JsonbParseState **state);
-static void begin_array(JsonbParseState **state);
-static void end_array(JsonbParseState **state);
-static void put_key(JsonbParseState **state, const char *key);
-static void put_null(JsonbParseState **state, const char *key);
-static void put_text(JsonbParseState **state, const char *key,
+static void put_error(JsonbState *state, RunError *error);
+static void begin_object(JsonbState *state);
+static JsonbValue *end_object(JsonbState *state);
+static void begin_array(JsonbState *state);
+static void end_array(JsonbState *state);
+static void put_key(JsonbState *state, const char *key);
+static void put_null(JsonbState *state, const char *key);
+static void put_text(JsonbState *state, const char *key,
 					 const char *value);
-static void put_bool(JsonbParseState **state, const char *key, bool value);
-static void put_int(JsonbParseState **state, const char *key, int64 value);
-static void put_times(JsonbParseState **state, TimestampTz started_at,
+static void put_bool(JsonbState *state, const char *key, bool value);
+static void put_int(JsonbState *state, const char *key, int64 value);
+static void put_times(JsonbState *state, TimestampTz started_at,
 					  TimestampTz completed_at);
-static void put_seconds(JsonbParseState **state, const char *key, int64 time);
-static void put_time(JsonbParseState **state, const char *key, Datum value,
+static void put_seconds(JsonbState *state, const char *key, int64 time);
+static void put_time(JsonbState *state, const char *key, Datum value,
 					 Oid type);
-static void put_jsonb(JsonbParseState **state, const char *key, Jsonb *value);
-static void put_value(JsonbParseState **state, JsonbValue *value);
+static void put_jsonb(JsonbState *state, const char *key, Jsonb *value);
+static void put_value(JsonbState *state, JsonbValue *value);
 
 /*
  * The report of a call that has ended, in the current memory context: that of
@@ -54,7 +54,7 @@ static void put_value(JsonbParseState **state, JsonbValue *value);
 Jsonb *
 sd_report(Call *call)
 {
-	JsonbParseState *state = NULL;
+	JsonbState	state = {0};
 
 	if (list_length(call->runs) == 1)
 		return sd_report_of_run(linitial(call->runs));
@@ -65,7 +65,7 @@ sd_report(Call *call)
 Jsonb *
 sd_report_of_run(Run *run)
 {
-	JsonbParseState *state = NULL;
+	JsonbState	state = {0};
 
 	return JsonbValueToJsonb(put_report(&state, run));
 }
@@ -74,7 +74,7 @@ sd_report_of_run(Run *run)
 Jsonb *
 sd_arguments(Call *call)
 {
-	JsonbParseState *state = NULL;
+	JsonbState	state = {0};
 
 	begin_object(&state);
 	if (call->policy_name != NULL)
@@ -98,7 +98,7 @@ sd_arguments(Call *call)
 
 /* The report of one policy */
 static JsonbValue *
-put_report(JsonbParseState **state, Run *run)
+put_report(JsonbState *state, Run *run)
 {
 	begin_object(state);
 	put_times(state, run->started_at, run->completed_at);
@@ -136,7 +136,7 @@ put_report(JsonbParseState **state, Run *run)
 
 /* Which run it was and how it ended; policy is NULL for several */
 static void
-put_outcome(JsonbParseState **state, Run *run, const char *policy)
+put_outcome(JsonbState *state, Run *run, const char *policy)
 {
 	put_int(state, "run_id", run->run_id);
 	put_text(state, "policy", policy);
@@ -151,7 +151,7 @@ put_outcome(JsonbParseState **state, Run *run, const char *policy)
 
 /* The sums of several policies, and the report of each */
 static JsonbValue *
-put_reports(JsonbParseState **state, Call *call)
+put_reports(JsonbState *state, Call *call)
 {
 	Run			sum = {.stop_reason = "drained"};
 	List	   *tables = NIL;	/* TableRows * */
@@ -201,7 +201,7 @@ put_reports(JsonbParseState **state, Call *call)
 
 /* The rows deleted, by table, also where there are none */
 static void
-put_deleted_records(JsonbParseState **state, List *tables)
+put_deleted_records(JsonbState *state, List *tables)
 {
 	ListCell   *lc;
 
@@ -219,7 +219,7 @@ put_deleted_records(JsonbParseState **state, List *tables)
 
 /* The errors of all policies, as far as there is room */
 static void
-put_errors(JsonbParseState **state, Call *call, int64 nfailed)
+put_errors(JsonbState *state, Call *call, int64 nfailed)
 {
 	int			nerrors = 0;
 	ListCell   *lc;
@@ -245,7 +245,7 @@ Jsonb *
 sd_audit_details(Run *run, Account *account)
 {
 	List	   *columns = run->policy->audit_details;
-	JsonbParseState *state = NULL;
+	JsonbState	state = {0};
 	ListCell   *lc;
 
 	begin_object(&state);
@@ -273,7 +273,7 @@ sd_audit_details(Run *run, Account *account)
 Jsonb *
 sd_request_details(DeletionPlan *plan, Datum due)
 {
-	JsonbParseState *state = NULL;
+	JsonbState	state = {0};
 
 	begin_object(&state);
 	put_time(&state, "deletion_scheduled_at", due, plan->due_type);
@@ -285,7 +285,7 @@ sd_request_details(DeletionPlan *plan, Datum due)
 Jsonb *
 sd_hold_details(DeletionPlan *plan, const char *reason, TimestampTz *until)
 {
-	JsonbParseState *state = NULL;
+	JsonbState	state = {0};
 
 	begin_object(&state);
 	put_text(&state, "reason", reason);
@@ -300,7 +300,7 @@ sd_hold_details(DeletionPlan *plan, const char *reason, TimestampTz *until)
 Jsonb *
 sd_refusal_details(Run *run, Account *account)
 {
-	JsonbParseState *state = NULL;
+	JsonbState	state = {0};
 
 	begin_object(&state);
 	put_time(&state, "deletion_scheduled_at", account->due, run->plan->due_type);
@@ -312,7 +312,7 @@ sd_refusal_details(Run *run, Account *account)
 
 /* Rows by table that were not deleted, and what was done to them */
 static void
-put_rows_that_stay(JsonbParseState **state, List *tables, int64 *rows)
+put_rows_that_stay(JsonbState *state, List *tables, int64 *rows)
 {
 	put_records(state, tables, rows, "set_null_records", SD_SET_NULL);
 	put_records(state, tables, rows, "set_default_records", SD_SET_DEFAULT);
@@ -324,7 +324,7 @@ put_rows_that_stay(JsonbParseState **state, List *tables, int64 *rows)
  * Numbers that are not in the list of TableRows itself are given in its order.
  */
 static void
-put_records(JsonbParseState **state, List *tables, int64 *rows,
+put_records(JsonbState *state, List *tables, int64 *rows,
 			const char *key, StepAction action)
 {
 	bool		is_begun = false;
@@ -360,7 +360,7 @@ put_records(JsonbParseState **state, List *tables, int64 *rows,
 
 /* One element of the report's "errors" */
 static void
-put_error(JsonbParseState **state, RunError *error)
+put_error(JsonbState *state, RunError *error)
 {
 	Failure    *failure = error->failure;
 
@@ -374,42 +374,43 @@ put_error(JsonbParseState **state, RunError *error)
 }
 
 static void
-begin_object(JsonbParseState **state)
+begin_object(JsonbState *state)
 {
-	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+	sd_push_jsonb(state, WJB_BEGIN_OBJECT, NULL);
 }
 
 static JsonbValue *
-end_object(JsonbParseState **state)
+end_object(JsonbState *state)
 {
-	return pushJsonbValue(state, WJB_END_OBJECT, NULL);
+	sd_push_jsonb(state, WJB_END_OBJECT, NULL);
+	return state->result;
 }
 
 static void
-begin_array(JsonbParseState **state)
+begin_array(JsonbState *state)
 {
-	pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
+	sd_push_jsonb(state, WJB_BEGIN_ARRAY, NULL);
 }
 
 static void
-end_array(JsonbParseState **state)
+end_array(JsonbState *state)
 {
-	pushJsonbValue(state, WJB_END_ARRAY, NULL);
+	sd_push_jsonb(state, WJB_END_ARRAY, NULL);
 }
 
 static void
-put_key(JsonbParseState **state, const char *key)
+put_key(JsonbState *state, const char *key)
 {
 	JsonbValue	value;
 
 	value.type = jbvString;
 	value.val.string.val = pstrdup(key);
 	value.val.string.len = strlen(key);
-	pushJsonbValue(state, WJB_KEY, &value);
+	sd_push_jsonb(state, WJB_KEY, &value);
 }
 
 static void
-put_null(JsonbParseState **state, const char *key)
+put_null(JsonbState *state, const char *key)
 {
 	JsonbValue	value;
 
@@ -419,7 +420,7 @@ put_null(JsonbParseState **state, const char *key)
 }
 
 static void
-put_text(JsonbParseState **state, const char *key, const char *value)
+put_text(JsonbState *state, const char *key, const char *value)
 {
 	JsonbValue	string;
 
@@ -436,7 +437,7 @@ put_text(JsonbParseState **state, const char *key, const char *value)
 }
 
 static void
-put_bool(JsonbParseState **state, const char *key, bool value)
+put_bool(JsonbState *state, const char *key, bool value)
 {
 	JsonbValue	boolean;
 
@@ -447,7 +448,7 @@ put_bool(JsonbParseState **state, const char *key, bool value)
 }
 
 static void
-put_int(JsonbParseState **state, const char *key, int64 value)
+put_int(JsonbState *state, const char *key, int64 value)
 {
 	JsonbValue	number;
 
@@ -459,7 +460,7 @@ put_int(JsonbParseState **state, const char *key, int64 value)
 
 /* When something started and completed, and the time between */
 static void
-put_times(JsonbParseState **state, TimestampTz started_at,
+put_times(JsonbState *state, TimestampTz started_at,
 		  TimestampTz completed_at)
 {
 	put_time(state, "started_at", TimestampTzGetDatum(started_at),
@@ -471,7 +472,7 @@ put_times(JsonbParseState **state, TimestampTz started_at,
 
 /* Microseconds as seconds, to the millisecond */
 static void
-put_seconds(JsonbParseState **state, const char *key, int64 time)
+put_seconds(JsonbState *state, const char *key, int64 time)
 {
 	JsonbValue	number;
 
@@ -486,7 +487,7 @@ put_seconds(JsonbParseState **state, const char *key, int64 time)
  * the session.
  */
 static void
-put_time(JsonbParseState **state, const char *key, Datum value, Oid type)
+put_time(JsonbState *state, const char *key, Datum value, Oid type)
 {
 	const int	utc = 0;
 	char		buf[MAXDATELEN + 1];
@@ -498,7 +499,7 @@ put_time(JsonbParseState **state, const char *key, Datum value, Oid type)
 
 /* A value that is jsonb already, NULL for null */
 static void
-put_jsonb(JsonbParseState **state, const char *key, Jsonb *value)
+put_jsonb(JsonbState *state, const char *key, Jsonb *value)
 {
 	JsonbValue	json;
 
@@ -515,7 +516,7 @@ put_jsonb(JsonbParseState **state, const char *key, Jsonb *value)
 }
 
 static void
-put_value(JsonbParseState **state, JsonbValue *value)
+put_value(JsonbState *state, JsonbValue *value)
 {
-	pushJsonbValue(state, WJB_VALUE, value);
+	sd_push_jsonb(state, WJB_VALUE, value);
 }
