@@ -52,8 +52,8 @@ $node->safe_psql('postgres', 'CREATE DATABASE restored');
 $node->command_ok([ 'pg_restore', '-d', $node->connstr('restored'), "$dir/backup" ], 'it is restored');
 $node->safe_psql('restored', 'UPDATE profiles SET deletion_scheduled_at = NULL, deleted_at = now()');
 # and somebody else has cancelled since
-my $other = $node->safe_psql('postgres', 'SELECT id FROM profiles ORDER BY id LIMIT 1');
-$node->safe_psql('restored', "UPDATE profiles SET deletion_scheduled_at = '2020-01-01', deleted_at = NULL WHERE id = '$other'");
+my $undecided = $node->safe_psql('postgres', 'SELECT id FROM profiles ORDER BY id LIMIT 1');
+$node->safe_psql('restored', "UPDATE profiles SET deletion_scheduled_at = '2020-01-01', deleted_at = NULL WHERE id = '$undecided'");
 my $others = $node->safe_psql('postgres', 'SELECT string_agg(id::text, chr(10) ORDER BY id) FROM profiles');
 is(run_shell($erase_again, 'restored'), 0, 'erased again');
 my $held = $node->safe_psql('restored', 'SELECT account FROM deletion_hold');
