@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # A private copy of a PostgreSQL installation, and a server that runs from it.
 #
-# Sourced by test.sh, demo.sh, chroot.sh and bench/bench.sh.  PostgreSQL finds its files
+# Sourced by the scripts beside it, and by bench/bench.sh.  PostgreSQL finds its files
 # relative to its executables, so a copy of those, beside symbolic links to
 # everything else, is an installation of its own: what its pg_config says to
 # install goes there, and neither the system nor any other server ever sees it.

@@ -3,9 +3,10 @@
 # private server (see private_server.sh); what was found goes to stdout, and makes the
 # exit status 1.
 #
-#   address   the module built for AddressSanitizer and UBSan, all tests; ten minutes
+#   address   the module built for AddressSanitizer and UBSan, all tests of a server (not
+#             those of deploy); ten minutes
 #   valgrind  the server under valgrind, core tests (REGRESS says which); an hour
-#   coverage  the module built for gcov, all tests: how many lines of each file were
+#   coverage  the module built for gcov, the same tests: how many lines of each file were
 #             executed, and those that were not; five minutes
 #
 # usage: [PG_CONFIG=/path/to/pg_config] [REGRESS="FILE…"] test/sanitize.sh address|valgrind|coverage
