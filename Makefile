@@ -15,6 +15,7 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" scheduled_de
 MODULE_big = $(EXTENSION)
 OBJS = \
 	src/account.o \
+	src/ahead.o \
 	src/audit.o \
 	src/batch.o \
 	src/blockers.o \

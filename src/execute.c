@@ -146,7 +146,7 @@ counted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 {
 	PlanLink   *link = arg;
 
-	sd_must_be_there(sd_row_of_link(attempt, link, slot, 1))->account->rows[link->step->number]++;
+	sd_must_be_there(sd_row_of_link(attempt, link, slot, 1))->rows[link->step->number]++;
 }
 
 /* A row is to be deleted for the account to which a link leads */
@@ -180,7 +180,7 @@ deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 			row = sd_row_of_link(attempt, link, slot, column);
 		column += link->ncolumns;
 	}
-	sd_must_be_there(row)->account->rows[part->step->number]++;
+	sd_must_be_there(row)->rows[part->step->number]++;
 	if (part->step->can_keep_rows)
 		row->account->kept--;
 

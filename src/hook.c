@@ -14,8 +14,9 @@
  *	 Where the values have no hash in common with the keys, the rows are visited one by
  *	 one: see KeyAccess.
  * - It is not compiled: with plans ruled out, costs say nothing.
- * - It reads ahead: without that, most of a run is waiting for one page after the
- *	 other, if the data does not fit into memory.
+ * - It reads ahead, pages of the table and (see ahead.c) of its index: without that,
+ *	 most of a run is waiting for one page after the other, if the data does not fit
+ *	 into memory.
  * - It goes without foreign-key checks of which it is proved that they would find
  *	 nothing; see prove.c.  Their triggers are taken from the executor's own list, for
  *	 that one statement: what it fires in turn has all of its checks.
@@ -125,6 +126,7 @@ start_executor(QueryDesc *query, int flags)
 {
 	PlanStatement *statement = expected;
 	int			io_concurrency = effective_io_concurrency;
+	bool		reads_ahead;
 	ListCell   *lc;
 
 	if (statement == NULL ||
@@ -135,7 +137,8 @@ start_executor(QueryDesc *query, int flags)
 	}
 	expected = NULL;
 
-	if (statement->access == SD_BY_INDEX && io_concurrency > 0)
+	reads_ahead = statement->access == SD_BY_INDEX && io_concurrency > 0;
+	if (reads_ahead)
 		effective_io_concurrency = Max(io_concurrency, READ_AHEAD);
 	PG_TRY();
 	{
@@ -146,6 +149,8 @@ start_executor(QueryDesc *query, int flags)
 		effective_io_concurrency = io_concurrency;
 	}
 	PG_END_TRY();
+	if (reads_ahead)
+		sd_read_ahead_of_indexes(query);
 
 	if (query->operation == CMD_DELETE)
 	{

@@ -91,6 +91,7 @@ struct RowSet
 	RowIndex   *indexes;		/* by number of the key */
 };
 
+static void copy_values(PlanStep *step, Row *row);
 static Row *find(RowSet *set, Wanted *wanted);
 static Row *find_by_hash(RowIndex *index, Wanted *wanted);
 static void make_hashes(RowIndex *index, PlanKey *key);
@@ -129,6 +130,7 @@ sd_make_row(PlanStep *step, Account *account)
 							  sizeof(bool) * list_length(step->keys));
 
 	row->account = account;
+	row->rows = account != NULL ? account->rows : NULL;
 	row->nulls = (bool *) &row->values[nvalues];
 	row->deleted = row->nulls + nvalues;
 	return row;
@@ -141,6 +143,15 @@ sd_make_row(PlanStep *step, Account *account)
 void
 sd_fill_row(PlanStep *step, Row *row, TupleTableSlot *slot, int first_column)
 {
+	for (int i = 0; i < step->nvalues; i++)
+		row->values[i] = slot_getattr(slot, first_column + i, &row->nulls[i]);
+	copy_values(step, row);
+}
+
+/* Let a row's values be its own, in the current memory context */
+static void
+copy_values(PlanStep *step, Row *row)
+{
 	ListCell   *lc;
 
 	foreach(lc, step->keys)
@@ -151,11 +162,9 @@ sd_fill_row(PlanStep *step, Row *row, TupleTableSlot *slot, int first_column)
 		{
 			KeyColumn  *column = &key->columns[i];
 			int			n = key->first_value + i;
-			Datum		value = slot_getattr(slot, first_column + n,
-											 &row->nulls[n]);
 
 			if (!row->nulls[n])
-				row->values[n] = datumCopy(value, column->typbyval,
+				row->values[n] = datumCopy(row->values[n], column->typbyval,
 										   column->typlen);
 		}
 	}
@@ -175,7 +184,11 @@ sd_add_row(RowSet *set, Row *row)
 		set->indexes[i].is_valid = false;
 }
 
-/* Add the row of an account, as far as its values are known */
+/*
+ * Add the row of an account, as far as its values are known.  They are copied to
+ * where the row is: it is compared with each of the rows that lead to it, in
+ * whatever order they come, and each place in memory that is looked at costs.
+ */
 void
 sd_add_account(RowSet *set, PlanStep *step, Account *account)
 {
@@ -183,6 +196,7 @@ sd_add_account(RowSet *set, PlanStep *step, Account *account)
 
 	memcpy(row->values, account->key, sizeof(Datum) * step->nvalues);
 	memcpy(row->nulls, account->nulls, sizeof(bool) * step->nvalues);
+	copy_values(step, row);
 	sd_add_row(set, row);
 }
 

@@ -58,6 +58,7 @@ typedef struct Account
 typedef struct Row
 {
 	Account    *account;
+	int64	   *rows;			/* the account's: it is to be near */
 	Failure    *failure;		/* why it must stay; NULL if it may go */
 	bool	   *nulls;			/* by value */
 	bool	   *deleted;		/* by key: a row with that value was */

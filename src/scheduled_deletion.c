@@ -70,6 +70,7 @@
  *	report.c	answer
  *	spi_util.c	how statements and subtransactions are run
  *	hook.c		how they are planned and begun
+ *	ahead.c		pages of their indexes that are asked for before
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *

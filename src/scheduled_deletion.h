@@ -658,6 +658,9 @@ extern void sd_delete_unlocked_as_owner(Oid schema, const char *name,
 extern uint64 sd_query_latest_as_owner(Oid schema, const char *query, int nargs,
 									   Oid *argtypes, Datum *values);
 
+/* ahead.c */
+extern void sd_read_ahead_of_indexes(QueryDesc *query);
+
 /* hook.c */
 extern void sd_install_hooks(void);
 extern void sd_expect(PlanStatement *statement);

@@ -13,13 +13,14 @@
 #
 # usage: [PG_CONFIG=/path/to/pg_config] test/bench/speed.sh [OPTION=VALUE…]
 #
-#   accounts=6000    with some sixty rows each
-#   due=1,10         list; percent of these
+#   accounts=6000    list; with some sixty rows each
+#   due=1%,10%       list; so many of them, or percent
 #   memory=all,third list; all: the data are in memory; third: the server is in a memory
 #                    cgroup of a third of their size, and 16 MB for its processes, and no
 #                    data are in memory when a run begins.  Left out where such a cgroup
 #                    cannot be made: it takes root
-#   failing=0        list; 0, or KIND:PERCENT of the due accounts that cannot be deleted:
+#   failing=0        list; 0, or as in late:1%, so many of the due accounts, or percent,
+#                    cannot be deleted:
 #                    blocked: a foreign key without an action stops them
 #                    late: a trigger on the account table raises an error
 #                    known: the same, and it did so last night
@@ -27,7 +28,7 @@
 #   order=scattered  list; scattered: one account's rows lie far apart, as they were
 #                    written day by day; accounts: together, in the order of the accounts
 #   runs=1           list; 2: two sessions at once, until both have ended
-#   contenders=function,checked,procedure,cascade,loop,setwise,client
+#   contenders=function,checked,procedure,cascade,loop,setwise,client,bare
 #                    list; there is procedure_checked, too
 #   base=function    the contender that others are compared with
 #   rounds=3
@@ -49,16 +50,17 @@ left_out='' # what could not be measured
 made=''     # what the data that are there are like
 
 set_options() { # OPTION=VALUE…
-	local name
+	local name number='[1-9][0-9]*' share='[1-9][0-9]*|[0-9]+(\.[0-9]+)?%'
 	read_options "$@"
-	: "${accounts:=6000}" "${due:=1,10}" "${memory:=all,third}" "${failing:=0}" "${keys:=yes}"
+	: "${accounts:=6000}" "${due:=1%,10%}" "${memory:=all,third}" "${failing:=0}" "${keys:=yes}"
 	: "${order:=scattered}" "${runs:=1}" "${base:=function}" "${rounds:=3}"
-	: "${contenders:=function,checked,procedure,cascade,loop,setwise,client}"
+	: "${contenders:=function,checked,procedure,cascade,loop,setwise,client,bare}"
 	: "${picture:=$top/test/bench/speed.svg}"
-	check_number accounts rounds
-	check_list due '[0-9]+(\.[0-9]+)?'
+	check_number rounds
+	check_list accounts "$number"
+	check_list due "$share"
 	check_list memory 'all|third'
-	check_list failing '0|(blocked|late|known):[0-9]+(\.[0-9]+)?'
+	check_list failing "0|(blocked|late|known):($share)"
 	check_list keys 'yes|no'
 	check_list order 'scattered|accounts'
 	check_list runs '1|2'
@@ -146,7 +148,7 @@ leave_memory() {
 # Each session says when it began and ended.  What a contender has to say is of
 # interest only if it has not done what it should.
 measure() { # CONTENDER ROUND
-	local is=(-v regime="$regime" -v contender="$1" -v round="$2") session sessions=()
+	local is=(-v regime="$regime" -v contender="$1" -v round="$2" -v memory="$memory") session sessions=()
 	set_limit
 	copy_data
 	for ((session = 1; session <= runs; session++)); do
@@ -170,12 +172,12 @@ make_data() {
 	sql -d base -v accounts="$accounts" -v regime="$regime" -f test/bench/speed/data.sql
 }
 
-run_regime() { # REGIME MEMORY RUNS DATA
-	local regime=$1 memory=$2 runs=$3 megabytes buffers contender round
-	if [[ $4 != "$made" ]]; then
+run_regime() { # REGIME MEMORY RUNS ACCOUNTS DATA
+	local regime=$1 memory=$2 runs=$3 accounts=$4 megabytes buffers contender round
+	if [[ $5 != "$made" ]]; then
 		say "$accounts accounts are made …"
 		run_job make_data
-		made=$4
+		made=$5
 	fi
 	megabytes=$(sql -d postgres -c "SELECT pg_database_size('base') >> 20")
 	if [[ $memory == all ]]; then
@@ -202,7 +204,7 @@ run_regimes() {
 		say "$left_out"
 	fi
 	remove_group
-	mapfile -t regimes < <(sql -d postgres -F ' ' -c "SELECT regime, memory, runs, data FROM regime ORDER BY regime")
+	mapfile -t regimes < <(sql -d postgres -F ' ' -c "SELECT regime, memory, runs, accounts, data FROM regime ORDER BY regime")
 	((${#regimes[@]})) || die "Nothing can be measured"
 	for line in "${regimes[@]}"; do
 		# shellcheck disable=SC2086
@@ -211,7 +213,7 @@ run_regimes() {
 }
 
 report() {
-	sql -d postgres -v accounts="$accounts" -v rounds="$rounds" -v base="$base" -v left_out="$left_out" \
+	sql -d postgres -v rounds="$rounds" -v base="$base" -v left_out="$left_out" \
 		-v settings="$(print_settings)" -v machine="$(print_machine)" -f test/bench/speed/report.sql
 }
 

@@ -1,7 +1,8 @@
 # How a run finds its rows, as its plans tell that auto_explain logs: by a bitmap of an
 # index, whatever the settings of the session; by the rows that an index finds, one by one,
 # where a bitmap that forgets which would be compared with every key; and by a scan of the
-# table where no index finds a single value.  No plan is compiled for it.
+# table where no index finds a single value.  No plan is compiled for it.  Of an index, just
+# the leaf pages on which there are rows of accounts are asked for before the first is read.
 
 use strict;
 use warnings;
@@ -63,8 +64,84 @@ for my $form (
 	like($plans{inherited}, qr/Seq Scan on inherited_child/, "$name: a table without an index among others");
 	unlike(join('', values %plans), qr/JIT:/, "$name: nothing is compiled");
 }
+
+# 40,000 accounts; their rows are in tables whose indexes have some hundred leaf pages
+$node->append_conf('postgresql.conf', "session_preload_libraries = ''");
+$node->reload;
+$node->safe_psql(
+	'postgres', q{
+	CREATE EXTENSION pageinspect;
+	SELECT remove_deletion_policy('users');
+	DROP TABLE users, same, crossed, bloomed, inherited, inherited_child;
+	CREATE TABLE users (id int PRIMARY KEY, deletion_scheduled_at timestamptz);
+	CREATE TABLE sorted (user_id int REFERENCES users ON DELETE CASCADE);
+	CREATE TABLE scattered (user_id int REFERENCES users ON DELETE CASCADE);
+	CREATE TABLE reverse (user_id int REFERENCES users ON DELETE CASCADE);
+	CREATE TABLE pair (user_id int REFERENCES users ON DELETE CASCADE, other text);
+	CREATE TABLE heavy (user_id int REFERENCES users ON DELETE CASCADE);
+	CREATE TABLE small (user_id int REFERENCES users ON DELETE CASCADE);
+	CREATE TABLE empty (user_id int REFERENCES users ON DELETE CASCADE);
+	CREATE TABLE parts (user_id int REFERENCES users ON DELETE CASCADE) PARTITION BY RANGE (user_id);
+	CREATE TABLE part1 PARTITION OF parts FOR VALUES FROM (1) TO (20001);
+	CREATE TABLE part2 PARTITION OF parts FOR VALUES FROM (20001) TO (40001);
+	INSERT INTO users SELECT n FROM generate_series(1, 40000) n;
+	CREATE INDEX ON scattered (user_id);
+	INSERT INTO sorted SELECT id FROM users;
+	INSERT INTO scattered SELECT id FROM users ORDER BY md5(id::text);
+	INSERT INTO reverse SELECT id FROM users UNION ALL SELECT NULL FROM generate_series(1, 5000);
+	INSERT INTO pair SELECT id, md5(n::text) FROM users, generate_series(1, 2) n;
+	INSERT INTO heavy SELECT 1 FROM generate_series(1, 20000);
+	INSERT INTO small SELECT id FROM users WHERE id <= 100;
+	INSERT INTO parts SELECT id FROM users;
+	CREATE INDEX ON sorted (user_id);
+	CREATE INDEX ON reverse (user_id DESC);
+	CREATE INDEX ON pair (user_id, other);
+	CREATE INDEX ON heavy (user_id);
+	CREATE INDEX ON small (user_id);
+	CREATE INDEX ON empty (user_id);
+	CREATE INDEX ON parts (user_id);
+	CREATE VIEW leaves AS
+	SELECT relname AS name, count(*) FILTER (WHERE type = 'l' AND EXISTS (
+			SELECT FROM bt_page_items(relname, page) WHERE NOT nulls AND (btpo_next = 0 OR itemoffset > 1))) AS leaves
+	FROM pg_class, generate_series(1, pg_relation_size(oid) / 8192 - 1) AS page, bt_page_stats(relname, page)
+	WHERE relname ~ '_user_id_(other_)?idx$' AND relkind = 'i'
+	GROUP BY relname;
+	SELECT add_deletion_policy('users', 'users', brake_share => 1);
+	VACUUM ANALYZE;
+});
+my %leaves = map { split /\|/ } split /\n/, $node->safe_psql('postgres', "SELECT regexp_replace(name, '_user.*', ''), leaves FROM leaves");
+cmp_ok($leaves{$_}, '>', 10, "the index of $_ has leaf pages") for grep { $_ ne 'small' } sort keys %leaves;
+
+# An index that consists of one page, or of none, has nothing above its leaves.
+my %none = (small => 0, empty => 0);
+my %both = (%none, map({ $_ => 2 } qw(sorted scattered reverse pair part1 part2)), heavy => $leaves{heavy});
+my $function = 'BEGIN; SELECT process_scheduled_deletions($$users$$); ROLLBACK';
+is_deeply({ read_ahead('1, 40000', $function) }, \%both, 'keys far apart: the leaf page of each, and all on which one has rows');
+is_deeply({ read_ahead('20000', $function) }, { %none, map { $_ => 1 } qw(sorted scattered reverse pair part1 heavy) },
+	'one key: one leaf page');
+is_deeply({ read_ahead('SELECT id FROM users', $function) }, { %leaves, %none }, 'all keys: all leaf pages on which there is one, once');
+is_deeply({ read_ahead('20000', "SET effective_io_concurrency = 0; $function") }, {}, 'none, if nothing is to be read ahead');
+is_deeply({ read_ahead('1, 40000', 'CALL run_scheduled_deletions($$users$$)') }, \%both,
+	'the procedure, whose plans are made before the keys are known');
+
+# What is read first must not be driven out by what is read last.
+$node->append_conf('postgresql.conf', 'shared_buffers = 128');
+$node->restart;
+my %few = read_ahead('SELECT id FROM users', $function);
+is($few{pair}, 128, 'of a large index, as many as there are shared buffers');
 $node->stop;
 done_testing();
+
+# How many pages of the index of each table are read ahead when these accounts are deleted
+sub read_ahead {
+	my ($accounts, $form) = @_;
+	my ($stdout, $stderr, %read);
+	$node->safe_psql('postgres', "UPDATE users SET deletion_scheduled_at = '2020-01-01' WHERE id IN ($accounts)");
+	$node->psql('postgres', "SET client_min_messages = debug1; $form", stdout => \$stdout, stderr => \$stderr, on_error_die => 1);
+	$node->safe_psql('postgres', 'UPDATE users SET deletion_scheduled_at = NULL WHERE deletion_scheduled_at IS NOT NULL');
+	$read{$2} += $1 while $stderr =~ /(\d+) pages of index "(\w+?)_user_id_(?:other_)?idx" are read ahead/g;
+	return %read;
+}
 
 # The plan of the statement that deletes from each table
 sub plans {

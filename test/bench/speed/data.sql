@@ -84,4 +84,22 @@ FROM (SELECT id IN (TABLE doomed) AS goes FROM profiles
       UNION ALL SELECT user_id IN (TABLE doomed) FROM user_consent) AS r;
 CREATE TABLE census_before AS TABLE census;
 
+-- Where the former lie, for those who need not look for them
+CREATE TABLE address AS
+SELECT of, array_agg(at ORDER BY at) AS at, array_agg(DISTINCT (at::text::point)[0]::bigint) AS pages
+FROM (SELECT 'profiles' AS of, ctid AS at FROM profiles WHERE id IN (TABLE doomed)
+      UNION ALL SELECT 'check_ins', ctid FROM check_ins WHERE user_id IN (TABLE doomed)
+      UNION ALL SELECT 'crisis_plan', ctid FROM crisis_plan WHERE user_id IN (TABLE doomed)
+      UNION ALL SELECT 'clinical_notes', ctid FROM clinical_notes
+                WHERE patient_id IN (TABLE doomed) OR therapist_id IN (TABLE doomed)
+      UNION ALL SELECT 'therapist_patients', ctid FROM therapist_patients
+                WHERE patient_id IN (TABLE doomed) OR therapist_id IN (TABLE doomed)
+      UNION ALL SELECT 'user_consent', ctid FROM user_consent WHERE user_id IN (TABLE doomed)) AS r
+GROUP BY of;
+
 VACUUM (ANALYZE);
+
+SELECT sum(reltuples)::bigint AS rows, pg_database_size('base') AS bytes FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' \gset
+\connect postgres
+INSERT INTO data SELECT data, :rows, :bytes FROM regime WHERE regime = :regime;

@@ -23,40 +23,50 @@ INSERT INTO contender VALUES
     ('cascade',          'one `DELETE`, `ON DELETE CASCADE`',       false, false, true,  false, true,  true),
     ('loop',             'PL/pgSQL, account by account',            false, true,  false, true,  false, false),
     ('setwise',          'SQL by hand, table by table',             false, true,  true,  false, true,  false),
-    ('client',           'a client, statement by statement',        false, false, true,  false, false, false);
+    ('client',           'a client, statement by statement',        false, false, true,  false, false, false),
+    ('bare',             'the same rows by their addresses',        false, false, true,  false, false, false);
 UPDATE contender SET place = array_position(string_to_array(:'contenders', ','), contender);
 
 -- All that the lists can be combined to, those with the same data one after the other
 CREATE TABLE regime (
     regime           serial PRIMARY KEY,
-    due              text,          -- percent
+    accounts         integer,
+    due              text,          -- accounts, or percent of them
     failing          text,
     keys             text,
     placed           text,
     memory           text,
     runs             integer,
-    data             text GENERATED ALWAYS AS (due || '/' || failing || '/' || keys || '/' || placed) STORED,
+    data             text GENERATED ALWAYS AS (accounts || '/' || due || '/' || failing || '/' || keys || '/' || placed) STORED,
     due_accounts     integer,
     kind             text,
     failing_accounts integer
 );
 
--- Percent of it, and of few at least one
-CREATE FUNCTION share(of integer, percent text) RETURNS integer LANGUAGE sql
-RETURN greatest(1, round(of * percent::numeric / 100));
+-- So many, or so many percent of it: of few at least one
+CREATE FUNCTION share(of integer, share text) RETURNS integer LANGUAGE sql
+RETURN CASE WHEN share LIKE '%\%' THEN greatest(1, round(of * rtrim(share, '%')::numeric / 100)) ELSE share::integer END;
 
-INSERT INTO regime (due, failing, keys, placed, memory, runs, due_accounts, kind, failing_accounts)
-SELECT due, failing, keys, placed, memory, runs::integer, due_accounts, split_part(failing, ':', 1),
+INSERT INTO regime (accounts, due, failing, keys, placed, memory, runs, due_accounts, kind, failing_accounts)
+SELECT accounts, due, failing, keys, placed, memory, runs::integer, due_accounts, split_part(failing, ':', 1),
        CASE failing WHEN '0' THEN 0 ELSE share(due_accounts, split_part(failing, ':', 2)) END
-FROM string_to_table(:'due', ',') WITH ORDINALITY AS d (due, d)
+FROM (SELECT accounts::integer, a FROM string_to_table(:'accounts', ',') WITH ORDINALITY AS a (accounts, a)) AS a
+CROSS JOIN string_to_table(:'due', ',') WITH ORDINALITY AS d (due, d)
 CROSS JOIN string_to_table(:'failing', ',') WITH ORDINALITY AS f (failing, f)
 CROSS JOIN string_to_table(:'keys', ',') WITH ORDINALITY AS k (keys, k)
 CROSS JOIN string_to_table(:'order', ',') WITH ORDINALITY AS o (placed, o)
 CROSS JOIN string_to_table(:'memory', ',') WITH ORDINALITY AS m (memory, m)
 CROSS JOIN string_to_table(:'runs', ',') WITH ORDINALITY AS r (runs, r)
-CROSS JOIN LATERAL share(:accounts, due) AS due_accounts
+CROSS JOIN LATERAL share(accounts, due) AS due_accounts
 WHERE keys = 'yes' OR failing NOT LIKE 'blocked:%'
-ORDER BY d, f, k, o, m, r;
+ORDER BY a, d, f, k, o, m, r;
+
+-- What was made for them, with indexes
+CREATE TABLE data (
+    data  text PRIMARY KEY,
+    rows  bigint,
+    bytes bigint
+);
 
 -- What is run in which order, another one each round, so that none is always first.
 -- One that is expected to fail has to show it once.
@@ -118,7 +128,8 @@ FROM (SELECT regime, contender, fails,
 
 -- What a regime is called beside the others: by what they do not all have in common
 CREATE VIEW title AS
-SELECT regime, concat_ws(', ', due || ' % due', CASE WHEN NOT same_memory THEN in_memory END,
+SELECT regime, concat_ws(', ', CASE WHEN NOT same_accounts THEN 'of ' || regime.accounts END,
+                         replace(due, '%', ' %') || ' due', CASE WHEN NOT same_memory THEN in_memory END,
                          CASE WHEN NOT same_failing THEN fail END, CASE WHEN NOT same_keys THEN with_keys END,
                          CASE WHEN NOT same_placed THEN lie END, CASE WHEN NOT same_runs THEN at_once END) AS title,
        in_memory, fail, with_keys, lie, at_once, s.*
@@ -126,14 +137,14 @@ FROM regime,
      LATERAL (SELECT CASE memory WHEN 'all' THEN 'in memory' ELSE 'a third in memory' END AS in_memory,
                      CASE kind
                          WHEN '0' THEN 'none fails'
-                         ELSE split_part(failing, ':', 2) || ' % of them ' ||
+                         ELSE replace(split_part(failing, ':', 2), '%', ' %') || ' of them ' ||
                              CASE kind WHEN 'blocked' THEN 'blocked by a key' WHEN 'late' THEN 'refused by a trigger'
                                        ELSE 'known to fail' END
                      END AS fail,
                      CASE keys WHEN 'yes' THEN 'foreign keys' ELSE 'no foreign keys' END AS with_keys,
                      CASE placed WHEN 'scattered' THEN 'rows scattered' ELSE 'rows in the order of the accounts' END AS lie,
                      CASE runs WHEN 1 THEN 'one session' ELSE 'two sessions at once' END AS at_once) AS w,
-     (SELECT count(DISTINCT memory) = 1 AS same_memory, count(DISTINCT failing) = 1 AS same_failing,
+     (SELECT count(DISTINCT accounts) = 1 AS same_accounts, count(DISTINCT memory) = 1 AS same_memory, count(DISTINCT failing) = 1 AS same_failing,
              count(DISTINCT keys) = 1 AS same_keys, count(DISTINCT placed) = 1 AS same_placed,
              count(DISTINCT runs) = 1 AS same_runs FROM regime) AS s;
 
