@@ -50,7 +50,7 @@ left_out='' # what could not be measured
 made=''     # what the data that are there are like
 
 set_options() { # OPTION=VALUE…
-	local name number='[1-9][0-9]*' share='[1-9][0-9]*|[0-9]+(\.[0-9]+)?%'
+	local name number='[1-9][0-9]*' share='[0-9]+(\.[0-9]+)?%|[1-9][0-9]*'
 	read_options "$@"
 	: "${accounts:=6000}" "${due:=1%,10%}" "${memory:=all,third}" "${failing:=0}" "${keys:=yes}"
 	: "${order:=scattered}" "${runs:=1}" "${base:=function}" "${rounds:=3}"

@@ -10,16 +10,16 @@ CREATE TABLE contender (
     ours      boolean,
     counts    boolean,              -- rows, for each account
     alone     boolean,              -- cannot be at work in two sessions
-    deadlocks boolean,              -- with itself, and then leaves an account
+    puts_off  boolean,              -- accounts that share rows, if two sessions want them
     whole     boolean,              -- one account that fails lets all fail
     by_keys   boolean,              -- leaves other tables to the foreign keys
     place     integer               -- null: has no part in it
 );
 INSERT INTO contender VALUES
-    ('function',         '`process_scheduled_deletions()`',         true,  true,  false, false, false, false),
-    ('checked',          '`process_scheduled_deletions()`, checked', true,  true,  false, false, false, false),
-    ('procedure',        '`run_scheduled_deletions()`',             true,  true,  false, false, false, false),
-    ('procedure_checked', '`run_scheduled_deletions()`, checked',   true,  true,  false, false, false, false),
+    ('function',         '`process_scheduled_deletions()`',         true,  true,  false, true,  false, false),
+    ('checked',          '`process_scheduled_deletions()`, checked', true,  true,  false, true,  false, false),
+    ('procedure',        '`run_scheduled_deletions()`',             true,  true,  false, true,  false, false),
+    ('procedure_checked', '`run_scheduled_deletions()`, checked',   true,  true,  false, true,  false, false),
     ('cascade',          'one `DELETE`, `ON DELETE CASCADE`',       false, false, true,  false, true,  true),
     ('loop',             'PL/pgSQL, account by account',            false, true,  false, true,  false, false),
     ('setwise',          'SQL by hand, table by table',             false, true,  true,  false, true,  false),
@@ -71,7 +71,7 @@ CREATE TABLE data (
 -- What is run in which order, another one each round, so that none is always first.
 -- One that is expected to fail has to show it once.
 CREATE VIEW lineup AS
-SELECT regime, contender, round, fails, deadlocks AND runs > 1 AS leaves,
+SELECT regime, contender, round, fails, puts_off AND runs > 1 AS leaves,
        row_number() OVER (PARTITION BY regime ORDER BY round, (place + round) % contenders) AS turn
 FROM regime,
      (SELECT *, count(*) OVER () AS contenders FROM contender WHERE place IS NOT NULL) AS c,
