@@ -1,5 +1,6 @@
 -- Ten thousand due accounts, a hundred of which fail in a way that shows only late:
--- little more than twice the work of a clean run, and few subtransactions.
+-- little more than twice the work of a clean run, and few subtransactions.  The procedure
+-- keeps what it has done beside failing accounts.
 \getenv srcdir PG_ABS_SRCDIR
 \set fixture :srcdir '/test/fixture.sql'
 \set ECHO none
@@ -57,9 +58,18 @@ SELECT count(*) FROM check_ins;
 TRUNCATE profiles, check_ins, audit_log CASCADE;
 SELECT fill(3);
 CALL run_and_count('3 of 10000');
+TRUNCATE profiles, check_ins, audit_log CASCADE;
+SELECT fill(100);
+SELECT setval('statements_executed', 1), setval('rows_deleted', 1) \g /dev/null
+CALL run_scheduled_deletions(pause => '0', raise_on_failure => false) \g /dev/null
+INSERT INTO work SELECT 'procedure, 100', users_deleted, users_failed, jsonb_array_length(report -> 'errors'),
+    NULL,
+    currval('statements_executed'), currval('rows_deleted')
+FROM deletion_run ORDER BY run_id DESC LIMIT 1;
 
 SELECT run, deleted, failed, told, subtransactions BETWEEN 1 AND 64 AS few_subtransactions FROM work;
 -- against a clean run, and against deleting account by account from two tables
-SELECT w.run, w.rows / c.rows <= 2.5 AS little_more_work, w.statements <= 0.2 * 2 * 10000 AS few_statements
+SELECT w.run, w.rows / c.rows <= CASE w.run WHEN 'procedure, 100' THEN 1.7 ELSE 2.5 END AS little_more_work,
+    w.statements <= 0.2 * 2 * 10000 AS few_statements
 FROM work w, work c WHERE c.run = 'clean';
 :clean_up

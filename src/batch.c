@@ -53,12 +53,12 @@
 /* how long a run waits for a lock that has waited too often, in milliseconds */
 #define IMPATIENT_LOCK_TIMEOUT	1
 
+static void end_attempt(Attempt *attempt, Account **accounts, int naccounts);
 static bool attempt_body(void *arg);
 static void check_deferred(Attempt *attempt, Oid table);
 static void check_session_is_unchanged(Run *run);
 static void lock_accounts(Attempt *attempt);
 static bool drop_blocked_accounts(Attempt *attempt);
-static void forget_blocked(Account **accounts, int naccounts);
 static double size_of_details(Attempt *attempt);
 static void tally(Attempt *attempt);
 static void ask_of_accounts(Run *run, PlanStatement *statement,
@@ -162,7 +162,7 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 	} while (error == NULL && !done);
 
 	if (!keep)
-		forget_blocked(accounts, naccounts);
+		sd_forget_blocked(accounts, naccounts);
 	MemoryContextSwitchTo(run->batch_context);
 	if (error != NULL)
 	{
@@ -177,12 +177,29 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 		run->any_success = true;
 		run->equal_failures = 0;
 		if (keep)
+		{
+			run->nkept++;
 			tally(&attempt);
+		}
 	}
 
 	MemoryContextSwitchTo(caller_context);
-	MemoryContextDelete(attempt.context);
+	end_attempt(&attempt, accounts, naccounts);
 	return error == NULL;
+}
+
+/* What was read of the accounts when they were locked is gone with an attempt */
+static void
+end_attempt(Attempt *attempt, Account **accounts, int naccounts)
+{
+	DeletionPlan *plan = attempt->run->plan;
+
+	for (int i = 0; i < naccounts; i++)
+	{
+		for (int j = plan->key->ncolumns; j < plan->account->nvalues; j++)
+			accounts[i]->nulls[j] = true;
+	}
+	MemoryContextDelete(attempt->context);
 }
 
 /* Find out which of these accounts are due: "found" */
@@ -221,7 +238,7 @@ ask_of_accounts(Run *run, PlanStatement *statement, RowHandler handler,
 	take_accounts(&attempt, accounts, naccounts);
 	sd_for_each_row(&attempt, statement, SPI_OK_SELECT, NULL, handler, arg);
 	MemoryContextSwitchTo(caller_context);
-	MemoryContextDelete(attempt.context);
+	end_attempt(&attempt, accounts, naccounts);
 }
 
 /* Look once at what every attempt of the run has to know */
@@ -420,11 +437,11 @@ drop_blocked_accounts(Attempt *attempt)
 }
 
 /*
- * Let accounts that a key stopped be pending again: in a trial of some accounts
- * of a batch, it may be the others that stop them.
+ * Let accounts that a key stopped be pending again: where some accounts of a batch
+ * were tried, it may be the others that stop them.
  */
-static void
-forget_blocked(Account **accounts, int naccounts)
+void
+sd_forget_blocked(Account **accounts, int naccounts)
 {
 	for (int i = 0; i < naccounts; i++)
 	{

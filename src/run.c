@@ -94,6 +94,7 @@ sd_begin_transaction(Run *run, DeletionPolicy *policy)
 	run->notes.failed = run->notes.gone = NIL;
 	run->refusals = NIL;
 	run->internal_error = NULL;
+	run->nkept = 0;
 
 	/* in a transaction of its own, nothing is locked for long */
 	if (run->commits)

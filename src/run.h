@@ -189,6 +189,8 @@ typedef struct Run
 	bool		can_defer;		/* some constraint or trigger is deferrable
 								 * ... */
 	bool		audit_can_defer;	/* ... of the audit table, too */
+	int			nkept;			/* subtransactions in which accounts were
+								 * deleted */
 	PlanStatement check_deferred;
 	Oid			user_id;		/* who called */
 	Account   **failing;		/* that have failed before ... */
@@ -392,6 +394,7 @@ extern Account *sd_pick_accounts(Run *run, PlanStatement *pick, Datum *values,
 extern void sd_prepare_batches(Run *run);
 extern void sd_find_due(Run *run, Account **accounts, int naccounts);
 extern void sd_lock_again(Run *run, Account **accounts, int naccounts);
+extern void sd_forget_blocked(Account **accounts, int naccounts);
 extern bool sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 					   Failure **failure);
 extern ErrorData *sd_deferred_error(Run *run);

@@ -12,6 +12,10 @@
  * many of its accounts fail, and a batch costs little more than three times its
  * rows; run.c sees to it that few batches are tried in vain.
  *
+ * Where each batch has a transaction of its own, chunks that do not fail are
+ * kept, as long as there are few of them: then a batch costs little more than
+ * twice its rows.
+ *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
  * IDENTIFICATION
@@ -44,6 +48,9 @@
 
 /* tries of an account alone whose rows others may have changed in the first one */
 #define SD_RETRIES		2
+
+/* subtransactions that a batch may have kept before chunks are rolled back */
+#define SD_MAX_KEPT_CHUNKS		32
 
 /* lock timeouts and the like after which a run waits for no lock any more */
 #define SD_MAX_MOMENT_FAILURES	16
@@ -170,7 +177,11 @@ any_can_be_deleted(Run *run, Account **accounts, int naccounts, int nsamples)
 	return run->any_success;
 }
 
-/* Go through accounts in chunks, in trial, and charge those that fail alone */
+/*
+ * Go through accounts in chunks, and charge those that fail alone.  Of the others,
+ * some may be deleted afterwards; those that a key stops are pending still: it may
+ * be accounts of other chunks that stop them.
+ */
 static void
 find_failures(Run *run, Account **accounts, int naccounts)
 {
@@ -179,7 +190,9 @@ find_failures(Run *run, Account **accounts, int naccounts)
 	for (int start = 0; start < naccounts; start += length)
 	{
 		length = Min(choose_chunk_size(run), naccounts - start);
-		try_in_parts(run, accounts + start, length, false);
+		try_in_parts(run, accounts + start, length,
+					 run->commits && run->nkept < SD_MAX_KEPT_CHUNKS);
+		sd_forget_blocked(accounts + start, length);
 		run->searched += length;
 
 		if (run->last_failure != NULL &&
@@ -196,7 +209,7 @@ find_failures(Run *run, Account **accounts, int naccounts)
 
 /*
  * Can one of those accounts still be deleted that did not fail when they were
- * gone through?
+ * gone through?  One that was deleted by that is proof enough.
  */
 static bool
 can_still_be_deleted(Run *run, Account **accounts, int naccounts)
@@ -206,6 +219,8 @@ can_still_be_deleted(Run *run, Account **accounts, int naccounts)
 
 	for (int i = 0; i < naccounts; i++)
 	{
+		if (accounts[i]->state == SD_DELETED)
+			return run->any_success = true;
 		if (accounts[i]->state == SD_PENDING)
 			pending[npending++] = accounts[i];
 	}
