@@ -1,15 +1,20 @@
 /*-------------------------------------------------------------------------
  *
  * ahead.c
- *	  Ask for the pages of indexes that a statement is going to read, before it does.
+ *	  Which pages are asked for before a statement that goes by an index reads them.
  *
- * A bitmap scan of a table knows its pages, and reads ahead.  The scan of the
- * index that finds them does not: it waits for one leaf page after the other, and
- * where the index is not in memory that takes as long as all pages of the table.
- * But the keys are known, and which leaf pages they are on is written one level
- * above, where some hundred times fewer pages are.
+ * A bitmap scan of a table knows its pages, and reads ahead as many as it is told to.
+ * The scan of the index that finds them does not: it waits for one leaf page after
+ * the other, and where the index is not in memory that takes as long as all pages of
+ * the table.  But the keys are known, and which leaf pages they are on is written one
+ * level above, where some hundred times fewer pages are.
  *
- * It is a hint: what has changed when the pages are read at last, or is not as it
+ * Where most pages of a table are wanted, asking for each is dearer than what it saves:
+ * the operating system sees that they are read in order, and reads large pieces ahead
+ * by itself, but only as long as nobody else does.  So there it is left to that.
+ * (Since PostgreSQL 18 a scan asks for large pieces by itself.)
+ *
+ * All that is a hint: what has changed when the pages are read at last, or is not as it
  * should be, costs time, and nothing else.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
@@ -21,8 +26,10 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/nbtree.h"
 #include "catalog/pg_am.h"
+#include "executor/executor.h"
 #include "executor/nodeIndexscan.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -44,6 +51,28 @@ typedef struct LeafSearch
 	int			nleaves;
 } LeafSearch;
 
+/* pages by which it is judged how far apart they lie */
+#define PAGES_TO_JUDGE		64
+
+/* the distance at which a run took as long either way; at half of that, asking for each
+ * page took a half longer, at twice that, not asking did */
+#define MAX_DISTANCE		2.5
+
+/* A scan of a table, and the pages it has come to since it was last judged */
+typedef struct WatchedScan
+{
+	BitmapHeapScanState *scan;
+	ExecProcNodeMtd next_row;
+	int			read_ahead;		/* how many pages, if any */
+	BlockNumber first_page;
+	BlockNumber page;
+	int			npages;
+} WatchedScan;
+
+/* The scans of the statement that is executed now, and the one at work */
+static List *watched_scans = NIL;
+static WatchedScan *watched_scan = NULL;
+
 static bool read_ahead_of_node(PlanState *node, int *room);
 static void read_ahead_of_scan(BitmapIndexScanState *scan, int *room);
 static ScanKey array_of_first_column(BitmapIndexScanState *scan);
@@ -56,18 +85,26 @@ static OffsetNumber find_child(LeafSearch *search, Page page,
 							   OffsetNumber first);
 static int32 compare(LeafSearch *search, Page page, OffsetNumber child);
 static BlockNumber child_block(Page page, OffsetNumber child);
+static void watch_scan(BitmapHeapScanState *scan);
+static TupleTableSlot *next_row_of_watched(PlanState *node);
+static WatchedScan *find_watched(PlanState *node);
+static void judge_scan(WatchedScan *watched);
 
 /*
- * Let the leaf pages be read ahead on which a query that is about to be executed
- * finds keys by an array of them; no more than there are shared buffers, as those
+ * Let pages of indexes and tables be read ahead for a query that is about to be
+ * executed.  Of indexes, it is no more of them than there are shared buffers: those
  * that come first must still be there when the last ones have come.
  */
 void
-sd_read_ahead_of_indexes(QueryDesc *query)
+sd_read_ahead(QueryDesc *query)
 {
+	MemoryContext caller_context = MemoryContextSwitchTo(query->estate->es_query_cxt);
 	int			room = NBuffers;
 
+	watched_scans = NIL;
+	watched_scan = NULL;
 	(void) read_ahead_of_node(query->planstate, &room);
+	MemoryContextSwitchTo(caller_context);
 }
 
 /* The same of one node of the plan and those below it */
@@ -78,6 +115,8 @@ read_ahead_of_node(PlanState *node, int *room)
 		return false;
 	if (IsA(node, BitmapIndexScanState))
 		read_ahead_of_scan(castNode(BitmapIndexScanState, node), room);
+	else if (IsA(node, BitmapHeapScanState))
+		watch_scan(castNode(BitmapHeapScanState, node));
 	return planstate_tree_walker(node, read_ahead_of_node, room);
 }
 
@@ -286,4 +325,76 @@ child_block(Page page, OffsetNumber child)
 {
 	return BTreeTupleGetDownLink((IndexTuple) PageGetItem(page,
 														  PageGetItemId(page, child)));
+}
+
+/* Watch how far apart the pages of a scan lie; other kinds of tables have none */
+static void
+watch_scan(BitmapHeapScanState *scan)
+{
+	WatchedScan *watched;
+
+	if (sd_get_read_ahead(scan) == 0 ||
+		scan->ss.ss_currentRelation->rd_rel->relam != HEAP_TABLE_AM_OID)
+		return;
+	watched = palloc0(sizeof(WatchedScan));
+	watched->scan = scan;
+	watched->next_row = scan->ss.ps.ExecProcNodeReal;
+	watched->read_ahead = sd_get_read_ahead(scan);
+	watched_scans = lappend(watched_scans, watched);
+	ExecSetExecProcNode(&scan->ss.ps, next_row_of_watched);
+}
+
+/* Execute a scan, and judge it from time to time */
+static TupleTableSlot *
+next_row_of_watched(PlanState *node)
+{
+	WatchedScan *watched = find_watched(node);
+	TupleTableSlot *slot = watched->next_row(node);
+	BlockNumber page;
+
+	if (TupIsNull(slot))
+		return slot;
+	page = ((HeapScanDesc) watched->scan->ss.ss_currentScanDesc)->rs_cblock;
+	if (page != watched->page)
+	{
+		watched->page = page;
+		if (++watched->npages == PAGES_TO_JUDGE)
+			judge_scan(watched);
+	}
+	return slot;
+}
+
+/* What is known of a scan; partitions have their turns */
+static WatchedScan *
+find_watched(PlanState *node)
+{
+	ListCell   *lc;
+
+	if (watched_scan != NULL && &watched_scan->scan->ss.ps == node)
+		return watched_scan;
+	foreach(lc, watched_scans)
+	{
+		watched_scan = lfirst(lc);
+		if (&watched_scan->scan->ss.ps == node)
+			return watched_scan;
+	}
+	elog(ERROR, "a scan is executed that is not watched");
+}
+
+/* Read pages ahead if of those that it has passed, too few were wanted */
+static void
+judge_scan(WatchedScan *watched)
+{
+	BlockNumber passed = watched->page - watched->first_page;
+	int			read_ahead = passed > MAX_DISTANCE * watched->npages ? watched->read_ahead : 0;
+
+	if (read_ahead != sd_get_read_ahead(watched->scan))
+	{
+		elog(DEBUG1, "scheduled_deletion: table \"%s\": %d pages are read ahead from page %u on",
+			 RelationGetRelationName(watched->scan->ss.ss_currentRelation), read_ahead,
+			 watched->page);
+		sd_set_read_ahead(watched->scan, read_ahead);
+	}
+	watched->first_page = watched->page;
+	watched->npages = 0;
 }

@@ -41,6 +41,16 @@
 #define sd_is_period_key(form) ((form)->conperiod)
 #endif
 
+/* a bitmap scan asks for several pages at once since 18, and cannot be told how many */
+#if PG_VERSION_NUM < 180000
+#define sd_get_read_ahead(scan) ((scan)->prefetch_maximum)
+#define sd_set_read_ahead(scan, pages) \
+	((scan)->prefetch_maximum = (pages), (scan)->prefetch_target = 0)
+#else
+#define sd_get_read_ahead(scan) 0
+#define sd_set_read_ahead(scan, pages) ((void) (scan), (void) (pages))
+#endif
+
 /* written before the declaration since 18 */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn pg_attribute_noreturn()

@@ -150,7 +150,7 @@ start_executor(QueryDesc *query, int flags)
 	}
 	PG_END_TRY();
 	if (reads_ahead)
-		sd_read_ahead_of_indexes(query);
+		sd_read_ahead(query);
 
 	if (query->operation == CMD_DELETE)
 	{

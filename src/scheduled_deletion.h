@@ -659,7 +659,7 @@ extern uint64 sd_query_latest_as_owner(Oid schema, const char *query, int nargs,
 									   Oid *argtypes, Datum *values);
 
 /* ahead.c */
-extern void sd_read_ahead_of_indexes(QueryDesc *query);
+extern void sd_read_ahead(QueryDesc *query);
 
 /* hook.c */
 extern void sd_install_hooks(void);

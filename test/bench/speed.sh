@@ -152,7 +152,8 @@ measure() { # CONTENDER ROUND
 	set_limit
 	copy_data
 	for ((session = 1; session <= runs; session++)); do
-		sql -d speed "${is[@]}" -f test/bench/speed/window.sql 2>"$workdir/said.$session" &
+		sql -d speed "${is[@]}" -v session="$session" -v sessions="$runs" -f test/bench/speed/window.sql \
+			2>"$workdir/said.$session" &
 		sessions+=($!)
 	done
 	wait "${sessions[@]}"

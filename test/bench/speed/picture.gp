@@ -37,7 +37,7 @@ do for [panel = 1:panels] {
     left = panel % 2
     limit = real(word(limits, panel))
     within(x) = x <= limit ? x : NaN
-    cut(x) = x > limit ? limit : NaN
+    cut(x) = x > limit ? limit : -1 # out of the picture; gnuplot cannot bear none at all
     set tmargin at screen from_top(72 + row * row_height + 22)
     set bmargin at screen from_top(72 + (row + 1) * row_height - 40)
     set lmargin at screen left ? 0.29 : 0.655

@@ -24,7 +24,7 @@ INSERT INTO contender VALUES
     ('loop',             'PL/pgSQL, account by account',            false, true,  false, true,  false, false),
     ('setwise',          'SQL by hand, table by table',             false, true,  true,  false, true,  false),
     ('client',           'a client, statement by statement',        false, false, true,  false, false, false),
-    ('bare',             'the same rows by their addresses',        false, false, true,  false, false, false);
+    ('bare',             'the same rows by their addresses',        false, false, false, false, false, false);
 UPDATE contender SET place = array_position(string_to_array(:'contenders', ','), contender);
 
 -- All that the lists can be combined to, those with the same data one after the other

@@ -1,5 +1,6 @@
 -- What a contender does, and when it was at it.  A psql script for the database speed:
--- -v regime, contender, round, memory.  That some fail is theirs; check.sql asks what was done.
+-- -v regime, contender, round, memory, and which session of how many this is.  That some
+-- fail is theirs; check.sql asks what was done.
 
 \set file test/bench/speed/contenders/ :contender .sql
 \set ON_ERROR_STOP off
