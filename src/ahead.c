@@ -31,6 +31,7 @@
 #include "catalog/pg_am.h"
 #include "executor/executor.h"
 #include "executor/nodeIndexscan.h"
+#include "lib/ilist.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "storage/bufmgr.h"
@@ -61,6 +62,8 @@ typedef struct LeafSearch
 /* A scan of a table, and the pages it has come to since it was last judged */
 typedef struct WatchedScan
 {
+	dlist_node	node;			/* of watched_scans */
+	MemoryContextCallback end;	/* takes it away with its query's memory */
 	BitmapHeapScanState *scan;
 	ExecProcNodeMtd next_row;
 	int			read_ahead;		/* how many pages, if any */
@@ -69,11 +72,10 @@ typedef struct WatchedScan
 	int			npages;
 } WatchedScan;
 
-/* The scans of the statement that is executed now, and the one at work */
-static List *watched_scans = NIL;
-static WatchedScan *watched_scan = NULL;
+/* The one that was last at work comes first; triggers may execute others meanwhile */
+static dlist_head watched_scans = DLIST_STATIC_INIT(watched_scans);
 
-static bool read_ahead_of_node(PlanState *node, int *room);
+static bool read_ahead_of_node(PlanState *node, void *room);
 static void read_ahead_of_scan(BitmapIndexScanState *scan, int *room);
 static ScanKey array_of_first_column(BitmapIndexScanState *scan);
 static void read_ahead_of_keys(Relation index, ArrayType *keys, int *room);
@@ -88,6 +90,7 @@ static BlockNumber child_block(Page page, OffsetNumber child);
 static void watch_scan(BitmapHeapScanState *scan);
 static TupleTableSlot *next_row_of_watched(PlanState *node);
 static WatchedScan *find_watched(PlanState *node);
+static void end_watching(void *watched);
 static void judge_scan(WatchedScan *watched);
 
 /*
@@ -101,15 +104,13 @@ sd_read_ahead(QueryDesc *query)
 	MemoryContext caller_context = MemoryContextSwitchTo(query->estate->es_query_cxt);
 	int			room = NBuffers;
 
-	watched_scans = NIL;
-	watched_scan = NULL;
 	(void) read_ahead_of_node(query->planstate, &room);
 	MemoryContextSwitchTo(caller_context);
 }
 
 /* The same of one node of the plan and those below it */
 static bool
-read_ahead_of_node(PlanState *node, int *room)
+read_ahead_of_node(PlanState *node, void *room)
 {
 	if (node == NULL)
 		return false;
@@ -337,10 +338,13 @@ watch_scan(BitmapHeapScanState *scan)
 		scan->ss.ss_currentRelation->rd_rel->relam != HEAP_TABLE_AM_OID)
 		return;
 	watched = palloc0(sizeof(WatchedScan));
+	watched->end.func = end_watching;
+	watched->end.arg = watched;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &watched->end);
+	dlist_push_tail(&watched_scans, &watched->node);
 	watched->scan = scan;
 	watched->next_row = scan->ss.ps.ExecProcNodeReal;
 	watched->read_ahead = sd_get_read_ahead(scan);
-	watched_scans = lappend(watched_scans, watched);
 	ExecSetExecProcNode(&scan->ss.ps, next_row_of_watched);
 }
 
@@ -368,17 +372,24 @@ next_row_of_watched(PlanState *node)
 static WatchedScan *
 find_watched(PlanState *node)
 {
-	ListCell   *lc;
+	dlist_iter	iter;
 
-	if (watched_scan != NULL && &watched_scan->scan->ss.ps == node)
-		return watched_scan;
-	foreach(lc, watched_scans)
+	dlist_foreach(iter, &watched_scans)
 	{
-		watched_scan = lfirst(lc);
-		if (&watched_scan->scan->ss.ps == node)
-			return watched_scan;
+		WatchedScan *watched = dlist_container(WatchedScan, node, iter.cur);
+
+		if (&watched->scan->ss.ps != node)
+			continue;
+		dlist_move_head(&watched_scans, &watched->node);
+		return watched;
 	}
 	elog(ERROR, "a scan is executed that is not watched");
+}
+
+static void
+end_watching(void *watched)
+{
+	dlist_delete(&((WatchedScan *) watched)->node);
 }
 
 /* Read pages ahead if of those that it has passed, too few were wanted */

@@ -20,7 +20,7 @@
 #                    data are in memory when a run begins.  Left out where such a cgroup
 #                    cannot be made: it takes root
 #   failing=0        list; 0, or as in late:1%, so many of the due accounts, or percent,
-#                    cannot be deleted:
+#                    cannot be deleted; late:0% has the trigger, but none fails:
 #                    blocked: a foreign key without an action stops them
 #                    late: a trigger on the account table raises an error
 #                    known: the same, and it did so last night

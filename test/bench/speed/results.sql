@@ -43,9 +43,9 @@ CREATE TABLE regime (
     failing_accounts integer
 );
 
--- So many, or so many percent of it: of few at least one
+-- So many, or so many percent of it: of few at least one, but of none none
 CREATE FUNCTION share(of integer, share text) RETURNS integer LANGUAGE sql
-RETURN CASE WHEN share LIKE '%\%' THEN greatest(1, round(of * rtrim(share, '%')::numeric / 100)) ELSE share::integer END;
+RETURN CASE WHEN share LIKE '%\%' THEN ceil(of * rtrim(share, '%')::numeric / 100) ELSE share::integer END;
 
 INSERT INTO regime (accounts, due, failing, keys, placed, memory, runs, due_accounts, kind, failing_accounts)
 SELECT accounts, due, failing, keys, placed, memory, runs::integer, due_accounts, split_part(failing, ':', 1),
