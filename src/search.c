@@ -360,6 +360,7 @@ charge(Run *run, Account *account, Failure *failure)
 	}
 	account->state = SD_FAILED;
 	account->failure = failure;
+	account->is_blocked = false;
 	run->failed_in_search++;
 	if (failure->kind == SD_INTERNAL_FAILURE)
 		run->internal_error = failure;
