@@ -28,7 +28,12 @@
  *
  * Rows of a step are not locked when they are collected, as long as no cascade
  * leads from them to accounts.  One that has been given to somebody else when it
- * is to be deleted stays; then its children must, too, so the attempt fails.
+ * is to be deleted stays; then its children must, too, so the attempt fails.  If
+ * somebody else has written a row under one, nobody knows whose that is: what its
+ * foreign key would do to it is an error (hook.c), and so the attempt fails, too.
+ * Then it begins anew, carefully: it locks what it collects, if the role may, and
+ * looks for late rows again before the rows that they refer to are deleted.  After
+ * some attempts the accounts are put off.
  *
  * Rows are counted as they stream by, each given to its account by its key, as
  * the key's own types compare it; only those that others refer to are kept.
@@ -42,6 +47,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -53,6 +59,10 @@
 /* how long a run waits for a lock that has waited too often, in milliseconds */
 #define IMPATIENT_LOCK_TIMEOUT	1
 
+/* so often an attempt is repeated because others write rows under those that go */
+#define MAX_REPEATED	3
+
+static bool begins_anew(Attempt *attempt, ErrorData *error);
 static void end_attempt(Attempt *attempt, Account **accounts, int naccounts);
 static bool attempt_body(void *arg);
 static void check_deferred(Attempt *attempt, Oid table);
@@ -135,7 +145,7 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 		   Failure **failure)
 {
 	MemoryContext caller_context = CurrentMemoryContext;
-	Attempt		attempt = {.run = run};
+	Attempt		attempt = {.run = run,.is_careful = run->is_careful};
 	ErrorData  *error;
 	bool		done;
 
@@ -149,7 +159,7 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 	attempt.sets = palloc0(sizeof(RowSet *) * list_length(run->plan->steps));
 	attempt.seen = palloc(sizeof(int) * run->plan->nlinks);
 
-	/* each round but the last leaves fewer accounts pending, or checks more */
+	/* each round but the last leaves fewer accounts pending, or is more careful */
 	do
 	{
 		take_pending(&attempt, accounts, naccounts);
@@ -159,7 +169,7 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 			break;
 		}
 		error = sd_in_subtransaction(attempt_body, &attempt, keep, &done);
-	} while (error == NULL && !done);
+	} while (error == NULL ? !done : begins_anew(&attempt, error));
 
 	if (!keep)
 		sd_forget_blocked(accounts, naccounts);
@@ -171,6 +181,8 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 			attempt.table == run->plan->policy->audit_table;
 		if ((*failure)->kind == SD_RUN_FAILURE)
 			sd_throw_failure(*failure);
+		if (sd_tells_late_row(error))
+			(*failure)->kind = SD_MOMENT_FAILURE;
 	}
 	else if (attempt.naccounts > 0)
 	{
@@ -186,6 +198,28 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 	MemoryContextSwitchTo(caller_context);
 	end_attempt(&attempt, accounts, naccounts);
 	return error == NULL;
+}
+
+/*
+ * Is an attempt to begin anew after an error, since rows of others have come
+ * meanwhile, or were changed?  Then it is careful.  If code of users writes such rows,
+ * all others of the run are so from the beginning, for it will do so again.
+ *
+ * A snapshot that is as old as the transaction never shows what has come.
+ */
+static bool
+begins_anew(Attempt *attempt, ErrorData *error)
+{
+	bool		is_late = sd_tells_late_row(error);
+
+	if (IsolationUsesXactSnapshot() ||
+		++attempt->nrepeated > (is_late ? MAX_REPEATED : 1) ||
+		!(is_late || sd_tells_changed_rows(error)))
+		return false;
+	attempt->is_careful = true;
+	if (is_late && attempt->run->plan->runs_code)
+		attempt->run->is_careful = true;
+	return true;
 }
 
 /* What was read of the accounts when they were locked is gone with an attempt */

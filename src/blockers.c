@@ -1,8 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * blockers.c
- *	  What a plan has to know of the foreign keys that stop accounts: which rows
- *	  must be locked so that they stay found, and whom a query can tell.
+ *	  What a plan has to know of the foreign keys that stop accounts, or act by
+ *	  themselves: which rows must be locked so that no others come under them, and
+ *	  whom a query can tell.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -56,6 +57,32 @@ sd_find_rows_to_lock(DeletionPlan *plan)
 			}
 		}
 	} while (found);
+}
+
+/*
+ * Are the rows of a step locked whenever they are collected?  Those from which
+ * cascades lead to accounts must be.  Those that others refer to by a key that is set
+ * to null, or its default, are if the caller may lock them: the server does it to rows
+ * that come later, too, and they would not be counted.
+ */
+bool
+sd_is_locked_when_collected(DeletionPlan *plan, PlanStep *step)
+{
+	ListCell   *lc;
+
+	if (step->lock_rows)
+		return true;
+	if (step == plan->account || !step->may_lock_rows)
+		return false;
+	foreach(lc, plan->links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (link->key->step == step && OidIsValid(link->constraint) &&
+			(link->step->action == SD_SET_NULL || link->step->action == SD_SET_DEFAULT))
+			return true;
+	}
+	return false;
 }
 
 /*

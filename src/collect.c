@@ -24,7 +24,9 @@ typedef struct Collected
 	List	   *rows;			/* Row * */
 } Collected;
 
+static bool collect_once(Attempt *attempt);
 static bool collect_from(Attempt *attempt, PlanStep *step);
+static PlanStatement *collect_statement(Attempt *attempt, PlanLink *link);
 static void note_lead(Attempt *attempt, PlanStep *step, Row *row, Row *target);
 static void collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 
@@ -57,24 +59,41 @@ sd_begin_rows(Attempt *attempt)
 void
 sd_collect_rows(Attempt *attempt)
 {
+	while (collect_once(attempt))
+		;
+}
+
+/* Collect those that have come since, from all that are there; any? */
+bool
+sd_collect_late_rows(Attempt *attempt)
+{
+	bool		found = false;
+
+	memset(attempt->seen, 0, sizeof(int) * attempt->run->plan->nlinks);
+	while (collect_once(attempt))
+		found = true;
+	return found;
+}
+
+/* Follow each link from the rows that are new to it; any new ones? */
+static bool
+collect_once(Attempt *attempt)
+{
 	DeletionPlan *plan = attempt->run->plan;
 	MemoryContext caller_context = MemoryContextSwitchTo(attempt->rows_context);
-	bool		found;
+	bool		found = false;
 	ListCell   *lc;
 
 	/* what is deleted last is what the others refer to */
-	do
+	for (int i = list_length(plan->stages) - 1; i >= 0; i--)
 	{
-		found = false;
-		for (int i = list_length(plan->stages) - 1; i >= 0; i--)
-		{
-			PlanStage  *stage = list_nth(plan->stages, i);
+		PlanStage  *stage = list_nth(plan->stages, i);
 
-			foreach(lc, stage->steps)
-				found |= collect_from(attempt, lfirst(lc));
-		}
-	} while (found);
+		foreach(lc, stage->steps)
+			found |= collect_from(attempt, lfirst(lc));
+	}
 	MemoryContextSwitchTo(caller_context);
+	return found;
 }
 
 /* How many rows were collected */
@@ -113,8 +132,8 @@ collect_from(Attempt *attempt, PlanStep *step)
 		if (attempt->seen[link->number] == nrows)
 			continue;
 		sd_set_doing(attempt, "reading", step->table);
-		sd_for_each_row(attempt, &link->collect, SPI_OK_SELECT, link,
-						collected_row, &collected);
+		sd_for_each_row(attempt, collect_statement(attempt, link), SPI_OK_SELECT,
+						link, collected_row, &collected);
 		attempt->seen[link->number] = nrows;
 		foreach(cell, collected.rows)
 		{
@@ -124,6 +143,17 @@ collect_from(Attempt *attempt, PlanStep *step)
 		list_free(collected.rows);
 	}
 	return found;
+}
+
+/* The statement that collects the rows of a link, and locks them if need be */
+static PlanStatement *
+collect_statement(Attempt *attempt, PlanLink *link)
+{
+	if (!attempt->is_careful || !link->step->may_lock_rows)
+		return &link->collect;
+	if (link->collect_locked.plan == NULL)
+		sd_prepare(&link->collect_locked);
+	return &link->collect_locked;
 }
 
 /* A row that others refer to, which may have been collected before */

@@ -15,7 +15,15 @@
 
 #include "run.h"
 
+/* so often rows are looked for that triggers write while others are deleted */
+#define MAX_ROUNDS	8
+
+static bool execute_stage(Attempt *attempt, PlanStage *stage);
+static bool execute_late_rows(Attempt *attempt, PlanStage *stage);
+static bool leads_to(PlanStage *stage, PlanStage *later);
 static bool execute_deletes(Attempt *attempt, PlanStage *stage);
+static bool keeps_actions(Attempt *attempt, PlanStage *stage);
+static void check_no_row_moved(Attempt *attempt, PlanLink *link);
 static void execute_counts(Attempt *attempt, PlanStep *step);
 static void counted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void expected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
@@ -45,12 +53,72 @@ sd_execute_steps(Attempt *attempt)
 	{
 		PlanStage  *stage = lfirst(lc);
 
-		if (stage->deletes == NIL)
-			execute_counts(attempt, linitial(stage->steps));
-		else if (!execute_deletes(attempt, stage))
+		if (attempt->is_careful && stage->deletes != NIL &&
+			!execute_late_rows(attempt, stage))
+			result = false;
+		if (!execute_stage(attempt, stage))
 			result = false;
 	}
 	return result;
+}
+
+/* What is done to the rows of a stage; false as above */
+static bool
+execute_stage(Attempt *attempt, PlanStage *stage)
+{
+	if (stage->deletes != NIL)
+		return execute_deletes(attempt, stage);
+	execute_counts(attempt, linitial(stage->steps));
+	return true;
+}
+
+/*
+ * Before the rows of a stage are deleted: what has come under them since the stages
+ * before it goes as it would have gone then.  Others can write nothing there any more
+ * once the rows are locked, but triggers of the transaction can.  False as above.
+ */
+static bool
+execute_late_rows(Attempt *attempt, PlanStage *stage)
+{
+	List	   *stages = attempt->run->plan->stages;
+	bool		result = true;
+
+	for (int round = 0; round < MAX_ROUNDS; round++)
+	{
+		bool		found = sd_collect_late_rows(attempt);
+		int64		before = attempt->ndeleted;
+
+		for (int i = 0; i < stage->number; i++)
+		{
+			PlanStage  *earlier = list_nth(stages, i);
+
+			if ((found || leads_to(earlier, stage)) &&
+				!execute_stage(attempt, earlier))
+				result = false;
+		}
+		if (!result || (!found && attempt->ndeleted == before))
+			break;
+	}
+	return result;
+}
+
+/* Do rows of a stage refer to rows of a later one? */
+static bool
+leads_to(PlanStage *stage, PlanStage *later)
+{
+	ListCell   *lc;
+
+	foreach(lc, stage->steps)
+	{
+		ListCell   *cell;
+
+		foreach(cell, ((PlanStep *) lfirst(lc))->links)
+		{
+			if (list_member_ptr(later->steps, ((PlanLink *) lfirst(cell))->key->step))
+				return true;
+		}
+	}
+	return false;
 }
 
 /*
@@ -87,6 +155,7 @@ execute_deletes(Attempt *attempt, PlanStage *stage)
 								expected_row, link);
 		}
 		sd_set_doing(attempt, "deleting from", step->table);
+		delete->statement.keeps_actions = keeps_actions(attempt, stage);
 		sd_for_each_row(attempt, &delete->statement,
 						list_length(delete->parts) > 1 ?
 						SPI_OK_SELECT : SPI_OK_DELETE_RETURNING,
@@ -95,6 +164,7 @@ execute_deletes(Attempt *attempt, PlanStage *stage)
 			!sd_were_checks_proved(attempt->run->plan, &delete->statement))
 			return false;
 		attempt->is_elided |= delete->statement.is_elided;
+		check_no_row_moved(attempt, link);
 	}
 	for (int i = 0; i < attempt->naccounts; i++)
 		is_kept = is_kept || attempt->accounts[i]->kept > 0;
@@ -111,6 +181,43 @@ execute_deletes(Attempt *attempt, PlanStage *stage)
 }
 
 /*
+ * May a statement take along, by the server's own actions, what has come under its
+ * rows?  Only where nobody else can have written it, but a trigger that fires for
+ * these rows, or for what the keys do to others.
+ */
+static bool
+keeps_actions(Attempt *attempt, PlanStage *stage)
+{
+	ListCell   *lc;
+
+	foreach(lc, stage->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+
+		if (step != attempt->run->plan->account &&
+			!(step->can_keep_rows && step->may_lock_rows))
+			return false;
+	}
+	return attempt->is_careful;
+}
+
+/*
+ * A DELETE that waits for somebody else compares several columns with the keys that
+ * it had found before: it misses a row that was given from one account to another.  A
+ * foreign key finds it.  Without one, the rows are looked for once more.
+ */
+static void
+check_no_row_moved(Attempt *attempt, PlanLink *link)
+{
+	if (link->ncolumns == 1 || OidIsValid(link->constraint) ||
+		link->find.plan == NULL || link->step->can_keep_rows)
+		return;
+	if (sd_for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL, sd_found_row,
+						link) > 0)
+		throw_changed_rows(link->step);
+}
+
+/*
  * Count the rows of a step that stay; set them to null if the server does not
  * do that by itself.
  */
@@ -119,6 +226,12 @@ execute_counts(Attempt *attempt, PlanStep *step)
 {
 	ListCell   *lc;
 
+	/* those that are there still are counted anew */
+	if (step->action != SD_SET_NULL || step->definition == NULL)
+	{
+		for (int i = 0; i < attempt->naccounts; i++)
+			attempt->accounts[i]->rows[step->number] = 0;
+	}
 	foreach(lc, step->links)
 	{
 		PlanLink   *link = lfirst(lc);
@@ -181,6 +294,7 @@ deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 		column += link->ncolumns;
 	}
 	sd_must_be_there(row)->rows[part->step->number]++;
+	attempt->ndeleted++;
 	if (part->step->can_keep_rows)
 		row->account->kept--;
 

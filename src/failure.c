@@ -21,7 +21,9 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_constraint.h"
+#include "nodes/parsenodes.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "scheduled_deletion.h"
 
@@ -118,6 +120,53 @@ sd_may_try_again(ErrorData *edata)
 {
 	return edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
 		sd_fatal_failure(edata)->kind == SD_MOMENT_FAILURE;
+}
+
+/*
+ * Does an error tell that a row has come under one that was to be deleted, by a key
+ * that would have taken it along?  See hook.c.  Else a key with ON DELETE CASCADE
+ * refuses only rows that are inserted, or updated.
+ */
+bool
+sd_tells_late_row(ErrorData *edata)
+{
+	Oid			schema;
+	Oid			constraint = InvalidOid;
+	HeapTuple	tuple;
+	bool		result = false;
+
+	if ((edata->sqlerrcode != ERRCODE_FOREIGN_KEY_VIOLATION &&
+		 edata->sqlerrcode != ERRCODE_RESTRICT_VIOLATION) ||
+		edata->funcname == NULL || strcmp(edata->funcname, "ri_ReportViolation") != 0 ||
+		edata->message_id == NULL ||
+		strncmp(edata->message_id, "update or delete", strlen("update or delete")) != 0 ||
+		edata->schema_name == NULL || edata->table_name == NULL ||
+		edata->constraint_name == NULL)
+		return false;
+	schema = get_namespace_oid(edata->schema_name, true);
+	if (OidIsValid(schema))
+	{
+		Oid			table = get_relname_relid(edata->table_name, schema);
+
+		if (OidIsValid(table))
+			constraint = get_relation_constraint_oid(table, edata->constraint_name,
+													 true);
+	}
+	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
+	if (HeapTupleIsValid(tuple))
+	{
+		result = ((Form_pg_constraint) GETSTRUCT(tuple))->confdeltype == FKCONSTR_ACTION_CASCADE;
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
+/* Is it an error of ours that rows were changed while their account was deleted? */
+bool
+sd_tells_changed_rows(ErrorData *edata)
+{
+	return edata->sqlerrcode == ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION &&
+		edata->domain != NULL && strcmp(edata->domain, TEXTDOMAIN) == 0;
 }
 
 /* The failure of an account that a foreign key of "table" stops */

@@ -3,7 +3,7 @@
  * hook.c
  *	  What is special in how our statements are planned and begun.
  *
- * Four things that no statement can say of itself, and that no setting could say
+ * Five things that no statement can say of itself, and that no setting could say
  * without its being felt by the triggers that a statement fires:
  *
  * - It finds its rows by an index, and visits them in the order in which they lie.
@@ -20,6 +20,15 @@
  * - It goes without foreign-key checks of which it is proved that they would find
  *	 nothing; see prove.c.  Their triggers are taken from the executor's own list, for
  *	 that one statement: what it fires in turn has all of its checks.
+ * - It deletes what it says, and nothing else.  A foreign key with ON DELETE CASCADE
+ *	 would delete what others have written under its rows since those of the plan were
+ *	 deleted: rows that nobody has judged, nor counted.  So such keys act as RESTRICT
+ *	 here, in the same list: a late row is an error, after which batch.c begins anew.
+ *	 At that time there is nothing to cascade to, so it costs the same query.
+ *
+ * A statement is known by its source text, of which each prepared statement has a copy
+ * of its own: not by what the text says, for code of users that runs while ours is
+ * planned may execute the same.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -36,6 +45,7 @@
 #include "optimizer/cost.h"
 #include "optimizer/planner.h"
 #include "storage/bufmgr.h"
+#include "utils/fmgroids.h"
 
 #include "scheduled_deletion.h"
 
@@ -46,7 +56,11 @@ static PlannedStmt *plan_statement(SD_PLANNER_PARAMETERS);
 static PlannedStmt *next_planner(SD_PLANNER_PARAMETERS);
 static void start_executor(QueryDesc *query, int flags);
 static void next_start(QueryDesc *query, int flags);
+static bool is_expected(const char *source_text);
+static bool deletes_rows(QueryDesc *query);
+static void change_triggers(ResultRelInfo *target, PlanStatement *statement);
 static void leave_out_triggers(ResultRelInfo *target, PlanStatement *statement);
+static void refuse_late_rows(ResultRelInfo *target);
 
 /* The statement that is executed next, or NULL */
 static PlanStatement *expected = NULL;
@@ -86,9 +100,8 @@ plan_statement(SD_PLANNER_PARAMETERS)
 	bool		bitmapscan = enable_bitmapscan;
 	PlannedStmt *volatile result = NULL;
 
-	if (expected == NULL ||
-		(expected->access != SD_BY_INDEX && expected->access != SD_BY_ROWS) ||
-		strcmp(query_string, expected->query.data) != 0)
+	if (!is_expected(query_string) ||
+		(expected->access != SD_BY_INDEX && expected->access != SD_BY_ROWS))
 		return next_planner(SD_PLANNER_ARGUMENTS);
 
 	enable_seqscan = false;
@@ -120,7 +133,7 @@ next_planner(SD_PLANNER_PARAMETERS)
 	return standard_planner(SD_PLANNER_ARGUMENTS);
 }
 
-/* The second hook: let that statement begin as it should, and none after it */
+/* The second hook: let that statement begin as it should */
 static void
 start_executor(QueryDesc *query, int flags)
 {
@@ -129,13 +142,11 @@ start_executor(QueryDesc *query, int flags)
 	bool		reads_ahead;
 	ListCell   *lc;
 
-	if (statement == NULL ||
-		strcmp(query->sourceText, statement->query.data) != 0)
+	if (!is_expected(query->sourceText))
 	{
 		next_start(query, flags);
 		return;
 	}
-	expected = NULL;
 
 	reads_ahead = statement->access == SD_BY_INDEX && io_concurrency > 0;
 	if (reads_ahead)
@@ -152,11 +163,38 @@ start_executor(QueryDesc *query, int flags)
 	if (reads_ahead)
 		sd_read_ahead(query);
 
-	if (query->operation == CMD_DELETE)
+	if (!deletes_rows(query))
+		return;
+	foreach(lc, query->estate->es_opened_result_relations)
 	{
-		foreach(lc, query->estate->es_opened_result_relations)
-			leave_out_triggers(lfirst(lc), statement);
+		ResultRelInfo *target = lfirst(lc);
+
+		change_triggers(target, statement);
+
+		/* rows of a partition may fire those of a list of their own */
+		if (target->ri_RootResultRelInfo != NULL)
+			change_triggers(ExecGetTriggerResultRel(query->estate,
+													RelationGetRelid(target->ri_RelationDesc),
+													NULL),
+							statement);
 	}
+}
+
+/* Is it the statement that is executed next, or what a rule has made of it? */
+static bool
+is_expected(const char *source_text)
+{
+	return expected != NULL && source_text == expected->source_text;
+}
+
+/*
+ * Is it a DELETE of ours, or a SELECT from several?  Not what a rule does besides.
+ */
+static bool
+deletes_rows(QueryDesc *query)
+{
+	return query->plannedstmt->canSetTag &&
+		(query->operation == CMD_DELETE || query->plannedstmt->hasModifyingCTE);
 }
 
 /* The same of the executor's start */
@@ -167,6 +205,15 @@ next_start(QueryDesc *query, int flags)
 		next_start_hook(query, flags);
 	else
 		standard_ExecutorStart(query, flags);
+}
+
+/* Change which triggers the deleted rows of a target fire, and what these do */
+static void
+change_triggers(ResultRelInfo *target, PlanStatement *statement)
+{
+	leave_out_triggers(target, statement);
+	if (!statement->keeps_actions)
+		refuse_late_rows(target);
 }
 
 /*
@@ -199,4 +246,18 @@ leave_out_triggers(ResultRelInfo *target, PlanStatement *statement)
 	}
 	list->numtriggers = nleft;
 	list->trig_delete_after_row = any_after;
+}
+
+/* Let the keys act as RESTRICT by which a target's rows would take others along */
+static void
+refuse_late_rows(ResultRelInfo *target)
+{
+	TriggerDesc *list = target->ri_TrigDesc;
+
+	for (int i = 0; list != NULL && i < list->numtriggers; i++)
+	{
+		if (list->triggers[i].tgfoid == F_RI_FKEY_CASCADE_DEL &&
+			list->triggers[i].tgisinternal)
+			list->triggers[i].tgfoid = F_RI_FKEY_RESTRICT_DEL;
+	}
 }

@@ -63,7 +63,7 @@ sd_order_steps(DeletionPlan *plan)
 	{
 		ListCell   *cell;
 
-		position++;
+		((PlanStage *) lfirst(lc))->number = position++;
 		foreach(cell, ((PlanStage *) lfirst(lc))->steps)
 			((PlanStep *) lfirst(cell))->position = position;
 	}

@@ -130,6 +130,7 @@ resolve_account_table(DeletionPlan *plan, Relation rel)
 	step->action = SD_DELETE;
 	step->table = RelationGetRelid(rel);
 	step->table_name = sd_table_name(step->table);
+	step->may_lock_rows = true;
 	plan->account = step;
 	plan->steps = list_make1(step);
 	plan->account_tables = find_all_inheritors(step->table, NoLock, NULL);

@@ -92,6 +92,7 @@ sd_prove_checks(DeletionPlan *plan)
 {
 	bool		is_plain = is_plain_plan(plan);
 
+	plan->runs_code = !is_plain;
 	plan->can_fail = !is_plain || any_can_fail(plan);
 	plan->proved_checks = prove(plan, is_plain);
 }

@@ -328,3 +328,12 @@ sd_may_read(Oid table)
 		pg_class_aclcheck(table, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
 		check_enable_rls(table, InvalidOid, true) != RLS_ENABLED;
 }
+
+/* May the caller lock rows of a table?  That asks for UPDATE on any column. */
+bool
+sd_may_lock(Oid table)
+{
+	return pg_class_aclcheck(table, GetUserId(), ACL_UPDATE) == ACLCHECK_OK ||
+		pg_attribute_aclcheck_all(table, GetUserId(), ACL_UPDATE,
+								  ACLMASK_ANY) == ACLCHECK_OK;
+}

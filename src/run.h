@@ -168,6 +168,8 @@ typedef struct Run
 	TimestampTz until;			/* until then; 0: not yet known */
 	FailingPosition passed;		/* the last of them that was tried */
 	bool		any_success;	/* some account was deleted, if only in trial */
+	bool		is_careful;		/* code of users writes rows that come late: so
+								 * is each attempt */
 	int			moment_failures;	/* lock timeouts and the like so far ... */
 	bool		is_impatient;	/* ... so many that it waits for no more locks */
 	int			equal_failures; /* in a row, without a success in between */
@@ -256,6 +258,11 @@ typedef struct Attempt
 	int			nleads;
 	int			max_leads;
 	List	   *shared;			/* Row *: that must stay */
+	bool		is_careful;		/* rows come late: those collected are locked,
+								 * and looked for again before what they refer
+								 * to is deleted */
+	int			nrepeated;		/* times that it has begun anew after an error */
+	int64		ndeleted;		/* rows so far */
 	bool		is_elided;		/* were foreign-key checks left out? */
 	const char *doing;			/* what is being done now ... */
 	Oid			table;			/* ... to which table, if to one */
@@ -423,6 +430,7 @@ extern void sd_spare_held(Attempt *attempt);
 /* collect.c */
 extern void sd_begin_rows(Attempt *attempt);
 extern void sd_collect_rows(Attempt *attempt);
+extern bool sd_collect_late_rows(Attempt *attempt);
 extern int64 sd_count_collected(Attempt *attempt);
 
 /* receive.c */

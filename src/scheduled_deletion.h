@@ -223,7 +223,10 @@ typedef struct PlanStatement
 	List	   *proved_checks;	/* Oid: foreign keys whose checks it can go
 								 * without ... */
 	bool		is_elided;		/* ... and did when it was last executed */
-	SPIPlanPtr	plan;			/* NULL before sd_prepare() */
+	bool		keeps_actions;	/* a row that a key would take along is no
+								 * error */
+	SPIPlanPtr	plan;			/* NULL before sd_prepare() ... */
+	const char *source_text;	/* ... of which this is the text */
 } PlanStatement;
 
 /*
@@ -287,7 +290,9 @@ typedef struct PlanLink
 	PlanStatement find;			/* the values of rows that lead to the
 								 * accounts */
 	PlanStatement set_null;		/* if the action is, and the policy says so */
-	PlanStatement collect;		/* values and keys, if the step has keys */
+	PlanStatement collect;		/* values and keys, if the step has keys ... */
+	PlanStatement collect_locked;	/* ... and the rows are locked; it is prepared
+									 * when it is first needed */
 } PlanLink;
 
 typedef struct PlanStep
@@ -301,6 +306,7 @@ typedef struct PlanStep
 	int			nvalues;		/* of all keys */
 	bool		can_keep_rows;	/* a BEFORE trigger or a rule can prevent it */
 	bool		lock_rows;		/* a cascade leads from its rows to accounts */
+	bool		may_lock_rows;	/* the caller has the privileges for it */
 	bool		is_walked;		/* what refers to its rows was looked for */
 	struct PlanStep *deleted_by;	/* the step that deletes rows of this
 									 * table */
@@ -312,6 +318,7 @@ typedef struct PlanStep
 typedef struct PlanStage
 {
 	List	   *steps;			/* PlanStep *; one, or a circle */
+	int			number;			/* its place in plan->stages */
 	bool		is_circle;		/* rows of these steps refer to each other */
 	List	   *deletes;		/* PlanDelete *, NIL if nothing is deleted */
 } PlanStage;
@@ -367,6 +374,7 @@ typedef struct DeletionPlan
 	int			nlinks;			/* and that of the accounts */
 	List	   *stages;			/* PlanStage *, in the order of execution */
 
+	bool		runs_code;		/* of users, before the accounts are gone */
 	bool		can_fail;		/* an account can turn out to fail only when
 								 * its rows are deleted: a query cannot tell */
 	List	   *proved_checks;	/* Oid: foreign keys, on the account table and
@@ -489,6 +497,7 @@ extern void sd_discover(DeletionPlan *plan);
 
 /* blockers.c */
 extern void sd_find_rows_to_lock(DeletionPlan *plan);
+extern bool sd_is_locked_when_collected(DeletionPlan *plan, PlanStep *step);
 extern void sd_find_askable_links(DeletionPlan *plan);
 
 /* definition.c */
@@ -612,6 +621,7 @@ extern bool sd_is_not_null(Oid table, const char *column);
 extern bool sd_fires(Trigger *trigger);
 extern bool sd_checks_deletion(Trigger *trigger);
 extern bool sd_may_read(Oid table);
+extern bool sd_may_lock(Oid table);
 extern bool sd_is_guard(Oid schema, Trigger *trigger);
 extern bool sd_has_guard(Oid schema, Oid table);
 extern char *sd_create_audit_table(Oid account_table, List *key_columns);
@@ -622,6 +632,8 @@ extern Failure *sd_failure_from_error(ErrorData *edata, const char *doing,
 extern Failure *sd_fatal_failure(ErrorData *edata);
 extern bool sd_concerns_the_call(ErrorData *edata);
 extern bool sd_may_try_again(ErrorData *edata);
+extern bool sd_tells_late_row(ErrorData *edata);
+extern bool sd_tells_changed_rows(ErrorData *edata);
 extern Failure *sd_blocked_failure(Oid constraint, Oid table);
 extern Failure *sd_kept_rows_failure(Oid table);
 extern Failure *sd_held_rows_failure(Oid table, const char *reason);

@@ -28,6 +28,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -125,6 +126,8 @@ sd_prepare(PlanStatement *statement)
 	if (statement->plan == NULL)
 		elog(ERROR, "SPI_prepare_cursor failed: %s: %s",
 			 SPI_result_code_string(SPI_result), statement->query.data);
+	statement->source_text = ((CachedPlanSource *)
+							  linitial(SPI_plan_get_plan_sources(statement->plan)))->query_string;
 	pfree(types);
 }
 

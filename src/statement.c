@@ -45,7 +45,7 @@
 
 static void choose_access(PlanLink *link);
 static void write_link_statements(DeletionPlan *plan, PlanLink *link);
-static void write_collect(DeletionPlan *plan, PlanLink *link);
+static void write_collect(PlanLink *link, bool lock, PlanStatement *collect);
 static void append_rows(DeletionPlan *plan, PlanStatement *statement,
 						PlanLink *link);
 static void write_deletes(DeletionPlan *plan, PlanStage *stage);
@@ -82,7 +82,12 @@ sd_write_statements(DeletionPlan *plan)
 		choose_access(lfirst(lc));
 	sd_write_account_statements(plan);
 	foreach(lc, plan->hold_links)
-		write_collect(plan, lfirst(lc));
+	{
+		PlanLink   *link = lfirst(lc);
+
+		write_collect(link, false, &link->collect);
+		sd_add_statement(plan, &link->collect);
+	}
 	foreach(lc, plan->steps)
 	{
 		ListCell   *cell;
@@ -154,6 +159,7 @@ sd_append_key_values(StringInfo buf, PlanStep *step)
  *				WHERE <link> [AND (<goes>) IS NOT TRUE]
  *	collect:	SELECT t.<column>, ..., t.<key>, ... FROM <table> t
  *				WHERE <link> [FOR UPDATE]
+ *	collect_locked: the same, FOR UPDATE
  *
  * "find" tells whose rows stop an account, are set to null or its default, or
  * are kept; and afterwards, whose rows a trigger has left as they were.  "collect"
@@ -166,7 +172,8 @@ write_link_statements(DeletionPlan *plan, PlanLink *link)
 	const char *table = sd_qualified_name(step->table);
 
 	if (step->action == SD_BLOCK ? link->is_asked :
-		step->action != SD_DELETE || step->can_keep_rows)
+		step->action != SD_DELETE || step->can_keep_rows ||
+		(link->ncolumns > 1 && !OidIsValid(link->constraint)))
 	{
 		initStringInfo(&link->find.query);
 		appendStringInfoString(&link->find.query, "SELECT ");
@@ -190,14 +197,19 @@ write_link_statements(DeletionPlan *plan, PlanLink *link)
 	}
 
 	if (step->action == SD_DELETE && step->keys != NIL)
-		write_collect(plan, link);
+	{
+		write_collect(link, sd_is_locked_when_collected(plan, step),
+					  &link->collect);
+		sd_add_statement(plan, &link->collect);
+		write_collect(link, true, &link->collect_locked);
+	}
 }
 
+/* In what follows, rows are locked if "lock" is set */
 static void
-write_collect(DeletionPlan *plan, PlanLink *link)
+write_collect(PlanLink *link, bool lock, PlanStatement *collect)
 {
 	PlanStep   *step = link->step;
-	PlanStatement *collect = &link->collect;
 
 	initStringInfo(&collect->query);
 	appendStringInfoString(&collect->query, "SELECT ");
@@ -207,9 +219,8 @@ write_collect(DeletionPlan *plan, PlanLink *link)
 	appendStringInfo(&collect->query, " FROM %s t WHERE ",
 					 sd_qualified_name(step->table));
 	append_link(collect, link);
-	if (step->lock_rows)
+	if (lock)
 		appendStringInfoString(&collect->query, " FOR UPDATE");
-	sd_add_statement(plan, collect);
 }
 
 /* The rows of a link, but for those that are deleted by another one */

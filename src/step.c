@@ -66,6 +66,7 @@ sd_plan_step(DeletionPlan *plan, Relation rel, StepAction action,
 	step->table_name = sd_table_name(step->table);
 	step->definition = definition;
 	step->can_keep_rows = can_keep_rows(rel, action);
+	step->may_lock_rows = sd_may_lock(step->table);
 	step->number = list_length(plan->steps);
 	plan->steps = lappend(plan->steps, step);
 	return step;
