@@ -63,6 +63,7 @@
 #define MAX_REPEATED	3
 
 static bool begins_anew(Attempt *attempt, ErrorData *error);
+static bool note_outdated(Run *run);
 static void end_attempt(Attempt *attempt, Account **accounts, int naccounts);
 static bool attempt_body(void *arg);
 static void check_deferred(Attempt *attempt, Oid table);
@@ -138,7 +139,8 @@ sd_pick_accounts(Run *run, PlanStatement *pick, Datum *values,
  * is set; else PENDING still) or, by what a query said of it, SKIPPED, GONE or
  * FAILED; only not FAILED by a key that stops it, if this was a trial.  Returns
  * false, with nothing deleted, if there was an error that may be any of the
- * pending accounts' or not theirs at all.  An error that is the run's is thrown.
+ * pending accounts' or not theirs at all; and if the plan is outdated.  An error that
+ * is the run's is thrown.
  */
 bool
 sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
@@ -163,7 +165,7 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 	do
 	{
 		take_pending(&attempt, accounts, naccounts);
-		if (attempt.naccounts == 0)
+		if (attempt.naccounts == 0 || run->is_outdated)
 		{
 			error = NULL;
 			break;
@@ -174,7 +176,9 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 	if (!keep)
 		sd_forget_blocked(accounts, naccounts);
 	MemoryContextSwitchTo(run->batch_context);
-	if (error != NULL)
+	if (run->is_outdated)
+		*failure = sd_outdated_failure();
+	else if (error != NULL)
 	{
 		*failure = sd_failure_from_error(error, attempt.doing, attempt.table);
 		(*failure)->while_auditing =
@@ -197,7 +201,7 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 
 	MemoryContextSwitchTo(caller_context);
 	end_attempt(&attempt, accounts, naccounts);
-	return error == NULL;
+	return error == NULL && !run->is_outdated;
 }
 
 /*
@@ -212,6 +216,9 @@ begins_anew(Attempt *attempt, ErrorData *error)
 {
 	bool		is_late = sd_tells_late_row(error);
 
+	/* its own keys may lead to it, of which the plan does not know */
+	if (is_late && note_outdated(attempt->run))
+		return false;
 	if (IsolationUsesXactSnapshot() ||
 		++attempt->nrepeated > (is_late ? MAX_REPEATED : 1) ||
 		!(is_late || sd_tells_changed_rows(error)))
@@ -220,6 +227,14 @@ begins_anew(Attempt *attempt, ErrorData *error)
 	if (is_late && attempt->run->plan->runs_code)
 		attempt->run->is_careful = true;
 	return true;
+}
+
+/* Has the plan to be made anew?  Then nothing more is deleted by it. */
+static bool
+note_outdated(Run *run)
+{
+	run->is_outdated = run->is_outdated || sd_is_outdated(run->plan);
+	return run->is_outdated;
 }
 
 /* What was read of the accounts when they were locked is gone with an attempt */
@@ -365,6 +380,8 @@ attempt_body(void *arg)
 	if (!sd_rows_are_gone(attempt))
 		return false;
 	sd_check_collected_are_gone(attempt);
+	if (note_outdated(attempt->run))
+		return false;
 	sd_set_doing(attempt, "looking for partitions that are being detached",
 				 InvalidOid);
 	sd_refuse_detaching(attempt->run->plan);

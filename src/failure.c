@@ -211,6 +211,18 @@ sd_held_rows_failure(Oid table, const char *reason)
 	return failure;
 }
 
+/* Nobody's failure: the plan is not about all partitions that are there by now */
+Failure *
+sd_outdated_failure(void)
+{
+	Failure    *failure = palloc0(sizeof(Failure));
+
+	failure->kind = SD_MOMENT_FAILURE;
+	failure->sqlstate = ERRCODE_OBJECT_IN_USE;
+	failure->message = pstrdup("partitions of a table were attached or detached meanwhile");
+	return failure;
+}
+
 /* A copy in the current memory context */
 Failure *
 sd_copy_failure(const Failure *failure)

@@ -133,7 +133,8 @@ resolve_account_table(DeletionPlan *plan, Relation rel)
 	step->may_lock_rows = true;
 	plan->account = step;
 	plan->steps = list_make1(step);
-	plan->account_tables = find_all_inheritors(step->table, NoLock, NULL);
+	plan->account_tables = step->members =
+		find_all_inheritors(step->table, NoLock, NULL);
 
 	plan->key = sd_account_key(plan, rel);
 	plan->self = sd_make_link(plan, step, rel, policy->key_columns, plan->key,

@@ -27,11 +27,15 @@
 /* accounts picked at once where some of them may have to be left out */
 #define PICK_SIZE		1000
 
+/* so often a plan is made anew because tables have got other partitions */
+#define MAX_PLANS		20
+
 static MemoryContext new_cursor_context(Run *run);
 static void refuse_pending_violation(Run *run);
 static bool may_go_on(Run *run);
 static int64 within_limit(Run *run, int64 naccounts);
 static void delete_due_accounts(Run *run);
+static void record_tried(Run *run, Account *accounts, int naccounts);
 static int	choose_accounts(Run *run, Account *accounts, int naccounts,
 							int limit, List **held, Account *last,
 							int *ntaken);
@@ -52,7 +56,14 @@ sd_run(Run *run, DeletionPolicy *policy)
 	if (!run->release_brake)
 		sd_brake(run);
 	while (run->stop_reason == NULL)
+	{
 		sd_next_batch(run);
+		if (run->stop_reason == NULL && run->is_outdated)
+		{
+			sd_end_transaction(run);
+			sd_begin_transaction(run, policy);
+		}
+	}
 	sd_end_transaction(run);
 }
 
@@ -94,6 +105,13 @@ sd_begin_transaction(Run *run, DeletionPolicy *policy)
 	run->notes.failed = run->notes.gone = NIL;
 	run->refusals = NIL;
 	run->internal_error = NULL;
+	if (run->is_outdated && ++run->nplans > MAX_PLANS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("tables of deletion policy \"%s\" get other partitions all the time",
+						policy->name),
+				 errhint("Run it when nobody attaches or detaches partitions.")));
+	run->is_outdated = false;
 	run->nkept = 0;
 
 	/* in a transaction of its own, nothing is locked for long */
@@ -236,8 +254,14 @@ delete_due_accounts(Run *run)
 		accounts = pick_accounts(run, npick, &npicked);
 		naccounts = choose_accounts(run, accounts, npicked, limit, &held, &last,
 									&ntaken);
-		if (naccounts > 0 && !sd_delete_batch(run, accounts, naccounts, whole))
+		if (naccounts > 0 &&
+			!sd_delete_batch(run, accounts, naccounts, whole) && !run->is_outdated)
 			sd_batch_failed(run, naccounts);
+		else if (run->is_outdated)
+		{
+			/* those that were not deleted are picked again by the next plan */
+			record_tried(run, accounts, naccounts);
+		}
 		else
 		{
 			sd_record_results(run, accounts, naccounts);
@@ -250,6 +274,20 @@ delete_due_accounts(Run *run)
 		}
 		MemoryContextSwitchTo(run->transaction_context);
 	}
+}
+
+/* Record which accounts were deleted, and which failed; the others are as before */
+static void
+record_tried(Run *run, Account *accounts, int naccounts)
+{
+	int			n = 0;
+
+	for (int i = 0; i < naccounts; i++)
+	{
+		if (accounts[i].state == SD_DELETED || accounts[i].state == SD_FAILED)
+			accounts[n++] = accounts[i];
+	}
+	sd_record_results(run, accounts, n);
 }
 
 /*

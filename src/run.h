@@ -170,6 +170,7 @@ typedef struct Run
 	bool		any_success;	/* some account was deleted, if only in trial */
 	bool		is_careful;		/* code of users writes rows that come late: so
 								 * is each attempt */
+	int			nplans;			/* that were made because others were outdated */
 	int			moment_failures;	/* lock timeouts and the like so far ... */
 	bool		is_impatient;	/* ... so many that it waits for no more locks */
 	int			equal_failures; /* in a row, without a success in between */
@@ -191,6 +192,8 @@ typedef struct Run
 	bool		can_defer;		/* some constraint or trigger is deferrable
 								 * ... */
 	bool		audit_can_defer;	/* ... of the audit table, too */
+	bool		is_outdated;	/* tables of the plan have other partitions by
+								 * now: it is to be made anew */
 	int			nkept;			/* subtransactions in which accounts were
 								 * deleted */
 	PlanStatement check_deferred;

@@ -304,6 +304,8 @@ typedef struct PlanStep
 	List	   *links;			/* PlanLink *, in the order to be tried */
 	List	   *keys;			/* PlanKey *; a primary key is the first */
 	int			nvalues;		/* of all keys */
+	List	   *members;		/* Oid: the table and all its partitions and
+								 * children */
 	bool		can_keep_rows;	/* a BEFORE trigger or a rule can prevent it */
 	bool		lock_rows;		/* a cascade leads from its rows to accounts */
 	bool		may_lock_rows;	/* the caller has the privileges for it */
@@ -513,6 +515,7 @@ extern PlanStep *sd_plan_step(DeletionPlan *plan, Relation rel,
 extern Oid	sd_root_of(Oid table);
 extern Relation sd_open_root(DeletionPlan *plan, Oid table, LOCKMODE lockmode);
 extern void sd_refuse_detaching(DeletionPlan *plan);
+extern bool sd_is_outdated(DeletionPlan *plan);
 extern bool sd_is_audit_table(DeletionPlan *plan, Oid table);
 
 /* order.c */
@@ -637,6 +640,7 @@ extern bool sd_tells_changed_rows(ErrorData *edata);
 extern Failure *sd_blocked_failure(Oid constraint, Oid table);
 extern Failure *sd_kept_rows_failure(Oid table);
 extern Failure *sd_held_rows_failure(Oid table, const char *reason);
+extern Failure *sd_outdated_failure(void);
 extern Failure *sd_copy_failure(const Failure *failure);
 extern bool sd_same_failure(const Failure *a, const Failure *b);
 pg_noreturn extern void sd_throw_failure(const Failure *failure);

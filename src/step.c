@@ -65,6 +65,7 @@ sd_plan_step(DeletionPlan *plan, Relation rel, StepAction action,
 	step->table = RelationGetRelid(rel);
 	step->table_name = sd_table_name(step->table);
 	step->definition = definition;
+	step->members = find_all_inheritors(step->table, NoLock, NULL);
 	step->can_keep_rows = can_keep_rows(rel, action);
 	step->may_lock_rows = sd_may_lock(step->table);
 	step->number = list_length(plan->steps);
@@ -129,6 +130,26 @@ sd_refuse_detaching(DeletionPlan *plan)
 						 errhint("If ALTER TABLE ... DETACH PARTITION CONCURRENTLY was interrupted, run ALTER TABLE ... DETACH PARTITION ... FINALIZE; else wait for it.")));
 		}
 	}
+}
+
+/*
+ * Has a table of a plan other partitions or children than when it was made?  ROW
+ * EXCLUSIVE does not keep others from attaching one: nobody has looked at its triggers,
+ * nor at what refers to it.
+ */
+bool
+sd_is_outdated(DeletionPlan *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+
+		if (!equal(step->members, find_all_inheritors(step->table, NoLock, NULL)))
+			return true;
+	}
+	return false;
 }
 
 /* Is a table an audit table, this policy's or another's, or a partition of one? */
