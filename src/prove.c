@@ -119,7 +119,8 @@ prove(DeletionPlan *plan, bool is_plain)
 	List	   *result = NIL;
 	ListCell   *lc;
 
-	if (!sd_elide_fk_checks || IsolationUsesXactSnapshot() || !is_plain)
+	if (!sd_elide_fk_checks || IsolationUsesXactSnapshot() || !is_plain ||
+		sd_has_unchecked_writers())
 		return NIL;
 	foreach(lc, plan->account_tables)
 	{

@@ -525,6 +525,9 @@ extern void sd_order_steps(DeletionPlan *plan);
 extern void sd_prove_checks(DeletionPlan *plan);
 extern bool sd_were_checks_proved(DeletionPlan *plan, PlanStatement *statement);
 
+/* writers.c */
+extern bool sd_has_unchecked_writers(void);
+
 /* statement.c */
 extern void sd_write_statements(DeletionPlan *plan);
 extern int	sd_add_param(PlanStatement *statement, ParamSource source, Oid type);
