@@ -18,6 +18,7 @@
  */
 #include "postgres.h"
 
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 #include "run.h"
@@ -29,7 +30,9 @@ typedef struct Turn
 	DeletionPolicy *policy;
 } Turn;
 
-static bool call_body(void *arg);
+static void call_in_one_transaction(Call *call);
+static bool dry_body(void *arg);
+static void call_body(Call *call);
 static ErrorData *run_in_turn(Turn *turn);
 static bool run_body(void *arg);
 
@@ -58,14 +61,14 @@ sd_call(Call *call)
 		else if (call->dry_run)
 		{
 			bool		done;
-			ErrorData  *error = sd_in_subtransaction(call_body, call, false,
+			ErrorData  *error = sd_in_subtransaction(dry_body, call, false,
 													 &done);
 
 			if (error != NULL)
 				ReThrowError(error);
 		}
 		else
-			(void) call_body(call);
+			call_in_one_transaction(call);
 	}
 	PG_CATCH();
 	{
@@ -77,11 +80,30 @@ sd_call(Call *call)
 	running = false;
 }
 
-/* The call itself; always true */
-static bool
-call_body(void *arg)
+/* The whole of it; no wait for a lock is longer than the setting says */
+static void
+call_in_one_transaction(Call *call)
 {
-	Call	   *call = arg;
+	int			nestlevel = NewGUCNestLevel();
+
+	/* after an error, the end of the (sub)transaction restores it */
+	sd_set_lock_timeout(sd_lock_timeout);
+	call_body(call);
+	AtEOXact_GUC(true, nestlevel);
+}
+
+/* The same, in a subtransaction that is undone; always true */
+static bool
+dry_body(void *arg)
+{
+	call_in_one_transaction(arg);
+	return true;
+}
+
+/* The call itself */
+static void
+call_body(Call *call)
+{
 	ErrorData  *first_error = NULL;
 	int			nfailed = 0;
 	List	   *policies;
@@ -120,7 +142,6 @@ call_body(void *arg)
 	if (!call->dry_run)
 		sd_prune_ledger(call->schema);
 	call->completed_at = GetCurrentTimestamp();
-	return true;
 }
 
 /*

@@ -73,6 +73,7 @@ sd_call_procedure(Call *call)
 	List	   *policies;
 
 	sd_check_lag_limit(&call->max_lag);
+	sd_set_lock_timeout(sd_lock_timeout);	/* until the transaction ends */
 	policies = sd_load_policies(call->schema, call->policy_name, false, true);
 	sd_begin_call(call);
 	sd_lock_run(call);
@@ -100,6 +101,7 @@ run_policies(Call *call, List *policies)
 
 	/* what was registered */
 	SPI_commit();
+	sd_set_lock_timeout(sd_lock_timeout);
 	sd_tell_interrupted(call->schema);
 	commit_quietly(call);
 
@@ -119,6 +121,7 @@ run_policies(Call *call, List *policies)
 	if (nfailed == list_length(policies))
 		throw_end(call, linitial(call->runs));
 
+	sd_set_lock_timeout(sd_lock_timeout);
 	sd_prune_ledger(call->schema);
 	commit_quietly(call);
 }
