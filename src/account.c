@@ -22,11 +22,14 @@
 #include "access/table.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rls.h"
 
 #include "account.h"
 
 static void begin(Oid schema, Request *request, FoundAccount *account);
 static bool look_up(FoundAccount *account, bool lock);
+static bool is_hidden_from_caller(DeletionPlan *plan);
+pg_noreturn static void throw_not_there(FoundAccount *account);
 
 /*
  * Find the account that a request is about by its policy, and lock it.  Throws an
@@ -36,20 +39,76 @@ void
 sd_find_account(Oid schema, Request *request, FoundAccount *account)
 {
 	begin(schema, request, account);
+	sd_resolve_audit_table(account->plan);
+	sd_prepare(&account->plan->audit);
 	if (!look_up(account, true))
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("account \"%s\" of deletion policy \"%s\" does not exist",
-						sd_key_text(account->plan->key, account->key),
-						account->plan->policy->name)));
+		throw_not_there(account);
 }
 
-/* The same of an account that is not locked, and need not be there; is it? */
+/*
+ * The same of an account that need not be there any more; is it?  What row-level
+ * security hides from the caller is not there for any of these functions.
+ */
 bool
-sd_look_up_account(Oid schema, Request *request, FoundAccount *account)
+sd_find_former_account(Oid schema, Request *request, FoundAccount *account)
 {
 	begin(schema, request, account);
-	return look_up(account, false);
+	sd_resolve_audit_table(account->plan);
+	sd_prepare(&account->plan->audit);
+	if (look_up(account, true))
+		return true;
+	if (is_hidden_from_caller(account->plan))
+		throw_not_there(account);
+	return false;
+}
+
+/*
+ * Refuse that accounts are tried again which row-level security hides from the caller:
+ * that one, or, if it is NULL, all of them.  *policy, if it is NULL, becomes the only
+ * one there is where that matters.
+ */
+void
+sd_refuse_hidden_retry(Oid schema, char *key, char **policy)
+{
+	Request		request = {.account = key};
+	FoundAccount account = {0};
+	ListCell   *lc;
+
+	foreach(lc, sd_find_policies(schema, *policy, true, false))
+	{
+		DeletionPolicy *candidate = lfirst(lc);
+
+		if (!OidIsValid(candidate->account_table) ||
+			get_rel_relkind(candidate->account_table) == '\0' ||
+			check_enable_rls(candidate->account_table, InvalidOid, true) != RLS_ENABLED)
+			continue;
+		if (key == NULL)
+			sd_throw_hidden(candidate->account_table,
+							"Accounts that it hides would be tried again, too.",
+							"Name an account, or call it");
+		request.policy = *policy = pstrdup(sd_only_policy(schema, *policy)->name);
+		begin(schema, &request, &account);
+		if (!look_up(&account, false))
+			throw_not_there(&account);
+		return;
+	}
+}
+
+/* Does row-level security decide which accounts the caller sees? */
+static bool
+is_hidden_from_caller(DeletionPlan *plan)
+{
+	return check_enable_rls(plan->account->table, InvalidOid, true) == RLS_ENABLED;
+}
+
+static void
+throw_not_there(FoundAccount *account)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("account \"%s\" of deletion policy \"%s\" does not exist",
+					sd_key_text(account->plan->key, account->key),
+					account->plan->policy->name)));
 }
 
 /* Read what the request says */
@@ -60,8 +119,6 @@ begin(Oid schema, Request *request, FoundAccount *account)
 									   RowExclusiveLock);
 	Relation	rel = table_open(plan->account->table, NoLock);
 
-	sd_resolve_audit_table(plan);
-	sd_prepare(&plan->audit);
 	account->plan = plan;
 	account->hold_key = sd_hold_key(plan->account, rel, plan->key);
 	account->key = palloc0(sizeof(Datum) * plan->account->nvalues);

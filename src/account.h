@@ -55,8 +55,9 @@ extern bool sd_set_guard(Oid schema, const char *policy, bool enabled);
 /* account.c */
 extern void sd_find_account(Oid schema, Request *request,
 							FoundAccount *account);
-extern bool sd_look_up_account(Oid schema, Request *request,
-							   FoundAccount *account);
+extern bool sd_find_former_account(Oid schema, Request *request,
+								   FoundAccount *account);
+extern void sd_refuse_hidden_retry(Oid schema, char *key, char **policy);
 extern DeletionPolicy *sd_only_policy(Oid schema, const char *name);
 
 #endif							/* ACCOUNT_H */

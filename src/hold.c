@@ -98,14 +98,14 @@ sd_hold(Oid schema, Request *request, const char *reason, TimestampTz *until)
 
 /*
  * Release the holds on an account with that reason, or all of them if it is NULL;
- * false if there is none.  The account need not be there any more.  Accounts
- * that failed because of a hold need not wait any longer.
+ * false if there is none.  The account need not be there any more, but the caller needs
+ * the same rights to its row as to place a hold.  Accounts that failed because of a hold need not wait any longer.
  */
 bool
 sd_release(Oid schema, Request *request, const char *reason)
 {
 	FoundAccount account = {0};
-	bool		is_there = sd_look_up_account(schema, request, &account);
+	bool		is_there = sd_find_former_account(schema, request, &account);
 	Oid			account_table;
 	int			nreleased = 0;
 	ListCell   *lc;

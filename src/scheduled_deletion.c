@@ -490,12 +490,14 @@ cancel_account_deletion(PG_FUNCTION_ARGS)
 Datum
 retry_account(PG_FUNCTION_ARGS)
 {
+	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	char	   *account = get_text_argument(fcinfo, 0);
+	char	   *policy = get_text_argument(fcinfo, 1);
 	uint64		naccounts;
 
 	SPI_connect();
-	naccounts = sd_retry(get_func_namespace(fcinfo->flinfo->fn_oid),
-						 get_text_argument(fcinfo, 0),
-						 get_text_argument(fcinfo, 1));
+	sd_refuse_hidden_retry(schema, account, &policy);
+	naccounts = sd_retry(schema, account, policy);
 	SPI_finish();
 	PG_RETURN_INT64(naccounts);
 }
