@@ -26,7 +26,8 @@
 
 #include "account.h"
 
-static void begin(Oid schema, Request *request, FoundAccount *account);
+static void begin(Oid schema, Request *request, bool is_audited,
+				  FoundAccount *account);
 static bool look_up(FoundAccount *account, bool lock);
 static bool is_hidden_from_caller(DeletionPlan *plan);
 pg_noreturn static void throw_not_there(FoundAccount *account);
@@ -38,9 +39,7 @@ pg_noreturn static void throw_not_there(FoundAccount *account);
 void
 sd_find_account(Oid schema, Request *request, FoundAccount *account)
 {
-	begin(schema, request, account);
-	sd_resolve_audit_table(account->plan);
-	sd_prepare(&account->plan->audit);
+	begin(schema, request, true, account);
 	if (!look_up(account, true))
 		throw_not_there(account);
 }
@@ -52,9 +51,7 @@ sd_find_account(Oid schema, Request *request, FoundAccount *account)
 bool
 sd_find_former_account(Oid schema, Request *request, FoundAccount *account)
 {
-	begin(schema, request, account);
-	sd_resolve_audit_table(account->plan);
-	sd_prepare(&account->plan->audit);
+	begin(schema, request, true, account);
 	if (look_up(account, true))
 		return true;
 	if (is_hidden_from_caller(account->plan))
@@ -87,7 +84,7 @@ sd_refuse_hidden_retry(Oid schema, char *key, char **policy)
 							"Accounts that it hides would be tried again, too.",
 							"Name an account, or call it");
 		request.policy = *policy = pstrdup(sd_only_policy(schema, *policy)->name);
-		begin(schema, &request, &account);
+		begin(schema, &request, false, &account);
 		if (!look_up(&account, false))
 			throw_not_there(&account);
 		return;
@@ -111,14 +108,19 @@ throw_not_there(FoundAccount *account)
 					account->plan->policy->name)));
 }
 
-/* Read what the request says */
+/* Read what the request says, which writes an audit row if "is_audited" is set */
 static void
-begin(Oid schema, Request *request, FoundAccount *account)
+begin(Oid schema, Request *request, bool is_audited, FoundAccount *account)
 {
 	DeletionPlan *plan = sd_begin_plan(sd_only_policy(schema, request->policy),
 									   RowExclusiveLock);
 	Relation	rel = table_open(plan->account->table, NoLock);
 
+	if (is_audited)
+	{
+		sd_resolve_audit_table(plan);
+		sd_prepare(&plan->audit);
+	}
 	account->plan = plan;
 	account->hold_key = sd_hold_key(plan->account, rel, plan->key);
 	account->key = palloc0(sizeof(Datum) * plan->account->nvalues);
