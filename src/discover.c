@@ -135,11 +135,11 @@ walk(DeletionPlan *plan, PlanStep *step)
 	foreach(lc, find_all_inheritors(step->table, plan->lockmode, NULL))
 	{
 		Relation	member = table_open(lfirst_oid(lc), NoLock);
+		ListCell   *cell;
 
-		for (int i = 0; member->trigdesc != NULL &&
-			 i < member->trigdesc->numtriggers; i++)
+		foreach(cell, sd_triggers(member))
 		{
-			ForeignKey *fk = read_key(&member->trigdesc->triggers[i], member);
+			ForeignKey *fk = read_key(lfirst(cell), member);
 
 			if (fk != NULL)
 				add_key_link(plan, step, member, fk);

@@ -243,15 +243,16 @@ is_plain_table(DeletionPlan *plan, Oid table, bool is_updated)
 		Relation	member = table_open(lfirst_oid(lc), NoLock);
 		bool		is_plain = member->rd_rules == NULL &&
 			!(is_updated && has_volatile_check(member));
+		ListCell   *cell;
 
-		for (int i = 0; is_plain && member->trigdesc != NULL &&
-			 i < member->trigdesc->numtriggers; i++)
+		foreach(cell, sd_triggers(member))
 		{
-			Trigger    *trigger = &member->trigdesc->triggers[i];
+			Trigger    *trigger = lfirst(cell);
 
-			is_plain = !sd_fires(trigger) ||
-				sd_is_guard(plan->policy->schema, trigger) ||
-				!runs_code(member, trigger, is_updated);
+			is_plain = is_plain &&
+				(!sd_fires(trigger) ||
+				 sd_is_guard(plan->policy->schema, trigger) ||
+				 !runs_code(member, trigger, is_updated));
 		}
 		table_close(member, NoLock);
 		if (!is_plain)
@@ -263,10 +264,16 @@ is_plain_table(DeletionPlan *plan, Oid table, bool is_updated)
 /*
  * Does a trigger run code of users, or write what the plan does not know, when
  * rows are deleted, or updated?  What is updated may move to another partition.
+ * One that a user has created can have a condition, whatever function it calls.
  */
 static bool
 runs_code(Relation member, Trigger *trigger, bool is_updated)
 {
+	if (!trigger->tgisinternal)
+		return is_updated ?
+			TRIGGER_FOR_UPDATE(trigger->tgtype) ||
+			(member->rd_rel->relispartition && !TRIGGER_FOR_TRUNCATE(trigger->tgtype)) :
+			TRIGGER_FOR_DELETE(trigger->tgtype);
 	switch (trigger->tgfoid)
 	{
 		case F_RI_FKEY_SETDEFAULT_DEL:
@@ -278,13 +285,9 @@ runs_code(Relation member, Trigger *trigger, bool is_updated)
 		case F_RI_FKEY_SETNULL_UPD:
 		case F_RI_FKEY_SETDEFAULT_UPD:
 			return is_updated;
+		default:
+			return false;
 	}
-	if (trigger->tgisinternal)
-		return false;
-	if (is_updated)
-		return TRIGGER_FOR_UPDATE(trigger->tgtype) ||
-			(member->rd_rel->relispartition && !TRIGGER_FOR_TRUNCATE(trigger->tgtype));
-	return TRIGGER_FOR_DELETE(trigger->tgtype);
 }
 
 /*
@@ -299,8 +302,6 @@ is_known(Trigger *trigger)
 	Relation	rel;
 	bool		result;
 
-	if (!trigger->tgisinternal)
-		return false;
 	constraint = whole_key(trigger->tgconstraint);
 	tuple = get_constraint(constraint);
 	rel = table_open(((Form_pg_constraint) GETSTRUCT(tuple))->confrelid, NoLock);
@@ -332,11 +333,11 @@ static List *
 prove_checks(DeletionPlan *plan, Relation member)
 {
 	List	   *result = NIL;
+	ListCell   *lc;
 
-	for (int i = 0; member->trigdesc != NULL &&
-		 i < member->trigdesc->numtriggers; i++)
+	foreach(lc, sd_triggers(member))
 	{
-		Trigger    *trigger = &member->trigdesc->triggers[i];
+		Trigger    *trigger = lfirst(lc);
 
 		if (sd_checks_deletion(trigger))
 		{
@@ -528,9 +529,11 @@ is_written_unchecked(Oid table, Oid constraint)
 static bool
 has_trigger(Relation rel, Oid constraint, Oid function)
 {
-	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	ListCell   *lc;
+
+	foreach(lc, sd_triggers(rel))
 	{
-		Trigger    *trigger = &rel->trigdesc->triggers[i];
+		Trigger    *trigger = lfirst(lc);
 
 		if (trigger->tgisinternal && trigger->tgfoid == function && sd_fires(trigger) &&
 			whole_key(trigger->tgconstraint) == constraint)

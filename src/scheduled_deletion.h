@@ -609,12 +609,16 @@ extern Form_pg_attribute sd_column(DeletionPolicy *policy, Relation rel,
 								   const char *role, const char *column,
 								   const char *argument);
 extern bool sd_is_not_null(Oid table, const char *column);
+extern List *sd_foreign_keys(Relation rel);
+extern bool sd_may_read(Oid table);
+extern char *sd_create_audit_table(Oid account_table, List *key_columns);
+
+/* trigger.c */
+extern List *sd_triggers(Relation rel);
 extern bool sd_fires(Trigger *trigger);
 extern bool sd_checks_deletion(Trigger *trigger);
-extern bool sd_may_read(Oid table);
 extern bool sd_is_guard(Oid schema, Trigger *trigger);
 extern bool sd_has_guard(Oid schema, Oid table);
-extern char *sd_create_audit_table(Oid account_table, List *key_columns);
 
 /* failure.c */
 extern Failure *sd_failure_from_error(ErrorData *edata, const char *doing,
