@@ -79,6 +79,7 @@ OBJS = \
 	src/statement_account.o \
 	src/status.o \
 	src/step.o \
+	src/trigger.o \
 	src/turn.o \
 	src/writers.o
 PGFILEDESC = "scheduled_deletion - delete accounts and their rows on schedule"

@@ -78,6 +78,8 @@ SELECT severity, code, object FROM check_deletion_policy('users') LIMIT 1;
 CREATE RULE also AS ON DELETE TO posts DO ALSO SELECT app.next();
 CREATE TRIGGER f AFTER DELETE ON orders FOR EACH ROW WHEN (app.next() > 0) EXECUTE FUNCTION suppress_redundant_updates_trigger();
 CREATE TRIGGER g AFTER UPDATE ON orders FOR EACH ROW WHEN (app.next() > 0) EXECUTE FUNCTION suppress_redundant_updates_trigger();
+-- as one that has the guard's name, and its function
+CREATE TRIGGER guard_held_accounts AFTER DELETE ON posts FOR EACH ROW WHEN (app.next() > 0) EXECUTE FUNCTION refuse_held_account();
 CREATE FUNCTION app.longer(text, int) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT length($1) > $2';
 ALTER FUNCTION app.longer OWNER TO regress_sd_app;
 CREATE OPERATOR app.>>>> (FUNCTION = app.longer, LEFTARG = text, RIGHTARG = int);

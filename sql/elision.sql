@@ -231,7 +231,46 @@ BEGIN;
 CREATE TABLE olds () INHERITS (likes);
 SELECT * FROM run();
 ROLLBACK;
+-- what calls the guard's function under a condition of its own, or another name, is no guard
+CREATE FUNCTION post_first(int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN INSERT INTO posts VALUES ($1); RETURN false; END $$;
+BEGIN;
+CREATE TRIGGER told AFTER DELETE ON likes FOR EACH ROW WHEN (post_first(OLD.user_id)) EXECUTE FUNCTION refuse_held_account();
+SELECT * FROM run();
+SELECT count(*) FROM posts;
+ROLLBACK;
+BEGIN;
+CREATE TRIGGER guard_held_accounts AFTER DELETE ON likes FOR EACH ROW WHEN (post_first(OLD.user_id)) EXECUTE FUNCTION refuse_held_account();
+SELECT * FROM run();
+ROLLBACK;
+BEGIN;
+CREATE TABLE notes (id int, user_id int);
+INSERT INTO notes SELECT id, id FROM users;
+SELECT add_deletion_step('users', 'notes', '{user_id}', action => 'set null');
+CREATE TRIGGER guard_held_account_keys AFTER UPDATE ON notes FOR EACH ROW
+    WHEN (record_image_ne(ROW(false), ROW(post_first(NEW.id)))) EXECUTE FUNCTION refuse_held_account();
+SELECT * FROM run();
+ROLLBACK;
+-- the guard of a partitioned table is that of its partitions, wherever they have its columns
+BEGIN;
+CREATE TABLE members (id int PRIMARY KEY, deletion_scheduled_at timestamptz) PARTITION BY LIST (id);
+CREATE TABLE members_1 (gone int, deletion_scheduled_at timestamptz, id int NOT NULL);
+ALTER TABLE members_1 DROP gone;
+ALTER TABLE members ATTACH PARTITION members_1 FOR VALUES IN (1);
+CREATE TABLE members_2 PARTITION OF members DEFAULT;
+CREATE TABLE pages (user_id int REFERENCES members ON DELETE CASCADE);
+INSERT INTO members SELECT id, deletion_scheduled_at FROM users;
+INSERT INTO pages SELECT id FROM members;
+SELECT add_deletion_policy('members', 'members', audit_table => 'trail');
+SELECT guard_held_accounts('members');
+SELECT tgrelid::regclass, tgname, pg_get_triggerdef(oid) LIKE '%WHEN%' AS has_condition FROM pg_trigger
+    WHERE tgrelid IN ('members'::regclass, 'members_1'::regclass) AND NOT tgisinternal ORDER BY 1, 2;
+SELECT * FROM run('members');
+ROLLBACK;
 -- a trigger that only looks like that of a key
+BEGIN;
+CREATE TRIGGER fake AFTER DELETE ON likes FOR EACH ROW WHEN (post_first(OLD.user_id)) EXECUTE FUNCTION "RI_FKey_cascade_upd"();
+SELECT * FROM run();
+ROLLBACK;
 BEGIN;
 CREATE TABLE notes (user_id int);
 CREATE TRIGGER fake AFTER DELETE ON notes FOR EACH ROW EXECUTE FUNCTION "RI_FKey_cascade_del"();

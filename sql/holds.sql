@@ -323,6 +323,24 @@ TRUNCATE profiles CASCADE;  -- fails
 DELETE FROM profiles WHERE id = account('free') RETURNING email;
 SELECT add_account('free');
 SELECT outcome(process_scheduled_deletions('built-in'));
+-- as anything but what it is, its function does nothing
+BEGIN;
+CREATE TRIGGER statement AFTER DELETE ON profiles EXECUTE FUNCTION refuse_held_account();
+DELETE FROM profiles WHERE email = 'nobody';  -- fails
+ROLLBACK;
+BEGIN;
+CREATE TRIGGER before_row BEFORE DELETE ON check_ins FOR EACH ROW EXECUTE FUNCTION refuse_held_account();
+SELECT code, object FROM check_deletion_policy('built-in') WHERE code = 'row_keeping_trigger';
+DELETE FROM check_ins;  -- fails
+ROLLBACK;
+-- nor does what only has its name guard anybody
+BEGIN;
+DROP TRIGGER guard_held_accounts ON profiles;
+CREATE TRIGGER guard_held_accounts AFTER DELETE ON profiles FOR EACH ROW WHEN (OLD.email IS NULL) EXECUTE FUNCTION refuse_held_account();
+SELECT code FROM check_deletion_policy('built-in') WHERE code LIKE '%hold';
+SELECT guard_held_accounts('built-in');
+DELETE FROM profiles WHERE id = account('held');  -- fails
+ROLLBACK;
 -- it costs no account its blocker query, and no check a warning
 CREATE TABLE invoices (user_id uuid REFERENCES profiles);
 CREATE ROLE regress_sd_holder;

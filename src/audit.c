@@ -363,7 +363,8 @@ check_other_columns(Relation rel, Form_pg_attribute *columns)
 		bool		is_filled = false;
 
 		for (int j = 0; j < NAUDIT_COLUMNS; j++)
-			is_filled = is_filled || attr == columns[j];
+			is_filled = is_filled ||
+				(columns[j] != NULL && columns[j]->attnum == attr->attnum);
 		if (attr->attnotnull && !attr->attisdropped && !attr->atthasdef &&
 			attr->attidentity == '\0' &&
 			get_typdefault(attr->atttypid) == NULL && !is_filled)
@@ -395,7 +396,7 @@ check_rows_stay(DeletionPlan *plan, Relation rel, Form_pg_attribute user_id)
 							 sd_qualified_name(lfirst_oid(lc)))));
 	}
 
-	foreach(lc, RelationGetFKeyList(rel))
+	foreach(lc, sd_foreign_keys(rel))
 	{
 		ForeignKeyCacheInfo *fk = lfirst_node(ForeignKeyCacheInfo, lc);
 

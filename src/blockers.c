@@ -138,10 +138,11 @@ user_code_may_delete(DeletionPlan *plan)
 		{
 			Relation	rel = table_open(lfirst_oid(cell), NoLock);
 			bool		result = rel->rd_rules != NULL;
+			ListCell   *trigger_cell;
 
-			for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+			foreach(trigger_cell, sd_triggers(rel))
 			{
-				Trigger    *trigger = &rel->trigdesc->triggers[i];
+				Trigger    *trigger = lfirst(trigger_cell);
 
 				if (!trigger->tgisinternal && sd_fires(trigger) &&
 					!sd_is_guard(plan->policy->schema, trigger) &&

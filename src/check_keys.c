@@ -475,7 +475,7 @@ referenced_table(Oid table, List *names, Oid preferred)
 	Oid			result = InvalidOid;
 	ListCell   *lc;
 
-	foreach(lc, RelationGetFKeyList(rel))
+	foreach(lc, sd_foreign_keys(rel))
 	{
 		ForeignKeyCacheInfo *fk = lfirst_node(ForeignKeyCacheInfo, lc);
 		bool		is_same = fk->nkeys == list_length(names);
@@ -570,7 +570,7 @@ check_references_of_accounts(Check *check)
 	Relation	rel = table_open(table, NoLock);
 	ListCell   *lc;
 
-	foreach(lc, RelationGetFKeyList(rel))
+	foreach(lc, sd_foreign_keys(rel))
 	{
 		ForeignKeyCacheInfo *fk = lfirst_node(ForeignKeyCacheInfo, lc);
 		List	   *names = NIL;

@@ -114,10 +114,11 @@ static void
 check_change(Check *check, Change *change)
 {
 	Relation	rel = table_open(change->table, AccessShareLock);
+	ListCell   *lc;
 
-	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	foreach(lc, sd_triggers(rel))
 	{
-		Trigger    *trigger = &rel->trigdesc->triggers[i];
+		Trigger    *trigger = lfirst(lc);
 
 		/* those of a partition that come from the whole are told there */
 		if (!trigger->tgisinternal && !trigger->tgisclone &&

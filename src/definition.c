@@ -121,7 +121,7 @@ referring_columns(DeletionPolicy *policy, Relation account_table,
 {
 	ListCell   *lc;
 
-	foreach(lc, RelationGetFKeyList(account_table))
+	foreach(lc, sd_foreign_keys(account_table))
 	{
 		ForeignKeyCacheInfo *fk = lfirst_node(ForeignKeyCacheInfo, lc);
 		List	   *names = NIL;

@@ -130,15 +130,17 @@ fk_checks(DeletionPlan *plan, PlanStep *step, bool *is_null)
 	foreach(lc, find_all_inheritors(step->table, NoLock, NULL))
 	{
 		Relation	rel = table_open(lfirst_oid(lc), NoLock);
+		ListCell   *cell;
 
-		for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+		foreach(cell, sd_triggers(rel))
 		{
-			if (!sd_checks_deletion(&rel->trigdesc->triggers[i]))
+			Trigger    *trigger = lfirst(cell);
+
+			if (!sd_checks_deletion(trigger))
 				continue;
 			nchecks++;
 			if (step == plan->account &&
-				list_member_oid(plan->proved_checks,
-								rel->trigdesc->triggers[i].tgconstraint))
+				list_member_oid(plan->proved_checks, trigger->tgconstraint))
 				nproved++;
 		}
 		table_close(rel, NoLock);

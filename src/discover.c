@@ -135,11 +135,11 @@ walk(DeletionPlan *plan, PlanStep *step)
 	foreach(lc, find_all_inheritors(step->table, plan->lockmode, NULL))
 	{
 		Relation	member = table_open(lfirst_oid(lc), NoLock);
+		ListCell   *cell;
 
-		for (int i = 0; member->trigdesc != NULL &&
-			 i < member->trigdesc->numtriggers; i++)
+		foreach(cell, sd_triggers(member))
 		{
-			ForeignKey *fk = read_key(&member->trigdesc->triggers[i], member);
+			ForeignKey *fk = read_key(lfirst(cell), member);
 
 			if (fk != NULL)
 				add_key_link(plan, step, member, fk);
@@ -285,7 +285,7 @@ refuse_late_key(DeletionPlan *plan, PlanStep *target, PlanStep *step,
 /*
  * The foreign key for whose sake a trigger of "member" fires when a row of that
  * is deleted, or NULL.  The key of a whole partitioned table speaks for those
- * of its partitions.  A key over periods is left to the server's own check.
+ * of its partitions, unless its own trigger is disabled.  A key over periods is left to the server's own check.
  */
 static ForeignKey *
 read_key(Trigger *trigger, Relation member)
@@ -325,7 +325,8 @@ read_key(Trigger *trigger, Relation member)
 		elog(ERROR, "cache lookup failed for constraint %u",
 			 trigger->tgconstraint);
 	form = (Form_pg_constraint) GETSTRUCT(tuple);
-	if (OidIsValid(form->conparentid) || sd_is_period_key(form))
+	if ((OidIsValid(form->conparentid) && sd_is_known_by_whole_key(trigger)) ||
+		sd_is_period_key(form))
 	{
 		ReleaseSysCache(tuple);
 		return NULL;

@@ -41,6 +41,7 @@ static void create_trigger(Oid schema, Oid table, const char *name,
 static char *key_changes(Oid schema, DeletionPlan *plan);
 static bool drop_trigger(Oid table, const char *name);
 static void run_command(const char *command);
+static bool is_event_of_guard(TriggerEvent event);
 static Guard *make_guard(Oid schema, Oid table);
 static void check_row(Guard *guard, TriggerData *trigger);
 static bool get_key(PlanKey *key, TupleTableSlot *slot, Datum *values);
@@ -165,6 +166,13 @@ refuse_held_account(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called by trigger manager",
 						SD_GUARD_FUNCTION)));
+	if (!is_event_of_guard(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be fired after a row was deleted or updated, or by TRUNCATE",
+						SD_GUARD_FUNCTION),
+				 errhint("Drop trigger \"%s\", and call guard_held_accounts().",
+						 trigger->tg_trigger->tgname)));
 
 	if (guard == NULL)
 	{
@@ -188,6 +196,16 @@ refuse_held_account(PG_FUNCTION_ARGS)
 				 errhint("Table deletion_hold lists them.")));
 	check_row(guard, trigger);
 	return PointerGetDatum(NULL);
+}
+
+/* What the triggers of create_trigger() are fired by */
+static bool
+is_event_of_guard(TriggerEvent event)
+{
+	if (TRIGGER_FIRED_BY_TRUNCATE(event))
+		return true;
+	return TRIGGER_FIRED_AFTER(event) && TRIGGER_FIRED_FOR_ROW(event) &&
+		(TRIGGER_FIRED_BY_DELETE(event) || TRIGGER_FIRED_BY_UPDATE(event));
 }
 
 /*

@@ -33,6 +33,7 @@ static void add_hash(PlanKey *key, KeyColumn *column);
 static void operator_class(Form_pg_attribute attr, Oid index, Oid *opfamily,
 						   Oid *opcintype);
 static bool has_unique_index(Relation rel, PlanKey *key);
+static Oid	primary_key_index(Relation rel);
 
 /*
  * The key of the accounts, as the policy names its columns.  Each must be
@@ -155,7 +156,7 @@ add_primary_key(PlanStep *step)
 	if (names != NIL && can_be_key(rel, names) &&
 		(rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ||
 		 find_inheritance_children(step->table, NoLock) == NIL))
-		(void) make_key(step, rel, names, rel->rd_pkindex,
+		(void) make_key(step, rel, names, primary_key_index(rel),
 						InvalidOid, InvalidOid);
 	table_close(rel, NoLock);
 }
@@ -199,10 +200,8 @@ List *
 sd_primary_key_columns(Relation rel)
 {
 	List	   *names = NIL;
-	Oid			index;
+	Oid			index = primary_key_index(rel);
 
-	(void) RelationGetIndexList(rel);	/* which finds it */
-	index = rel->rd_pkindex;
 	if (OidIsValid(index))
 	{
 		Relation	index_rel = index_open(index, AccessShareLock);
@@ -214,6 +213,15 @@ sd_primary_key_columns(Relation rel)
 		index_close(index_rel, NoLock);
 	}
 	return names;
+}
+
+/* The index of a table's primary key, or InvalidOid */
+static Oid
+primary_key_index(Relation rel)
+{
+	/* finds it, if the relation cache does not know it, or no longer */
+	list_free(RelationGetIndexList(rel));
+	return rel->rd_pkindex;
 }
 
 /* Are values of a key the same, as it compares them? */

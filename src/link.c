@@ -126,7 +126,7 @@ foreign_key_equals(Relation rel, List *names, PlanKey *key)
 {
 	ListCell   *lc;
 
-	foreach(lc, RelationGetFKeyList(rel))
+	foreach(lc, sd_foreign_keys(rel))
 	{
 		ForeignKeyCacheInfo *fk = lfirst_node(ForeignKeyCacheInfo, lc);
 		Oid		   *equals = palloc0(sizeof(Oid) * key->ncolumns);

@@ -66,11 +66,9 @@ static bool is_plain_step(DeletionPlan *plan, PlanStep *step);
 static bool is_set_plainly(PlanLink *link);
 static bool is_plain_table(DeletionPlan *plan, Oid table, bool is_updated);
 static bool runs_code(Relation member, Trigger *trigger, bool is_updated);
-static bool is_known(Trigger *trigger);
 static bool has_volatile_check(Relation rel);
 static List *prove_checks(DeletionPlan *plan, Relation member);
 static HeapTuple get_constraint(Oid constraint);
-static Oid	whole_key(Oid constraint);
 static bool is_covered(DeletionPlan *plan, HeapTuple tuple);
 static bool runs_code_with_account(DeletionPlan *plan);
 static bool deletes_rows_of(PlanLink *link, HeapTuple tuple);
@@ -79,7 +77,6 @@ static bool is_same_comparison(PlanLink *link, int column, Oid table,
 							   Oid equals);
 static bool is_always_checked(Oid table, Oid constraint);
 static bool is_written_unchecked(Oid table, Oid constraint);
-static bool has_trigger(Relation rel, Oid constraint, Oid function);
 static bool is_subscribed(Oid table);
 
 /*
@@ -245,15 +242,16 @@ is_plain_table(DeletionPlan *plan, Oid table, bool is_updated)
 		Relation	member = table_open(lfirst_oid(lc), NoLock);
 		bool		is_plain = member->rd_rules == NULL &&
 			!(is_updated && has_volatile_check(member));
+		ListCell   *cell;
 
-		for (int i = 0; is_plain && member->trigdesc != NULL &&
-			 i < member->trigdesc->numtriggers; i++)
+		foreach(cell, sd_triggers(member))
 		{
-			Trigger    *trigger = &member->trigdesc->triggers[i];
+			Trigger    *trigger = lfirst(cell);
 
-			is_plain = !sd_fires(trigger) ||
-				sd_is_guard(plan->policy->schema, trigger) ||
-				!runs_code(member, trigger, is_updated);
+			is_plain = is_plain &&
+				(!sd_fires(trigger) ||
+				 sd_is_guard(plan->policy->schema, trigger) ||
+				 !runs_code(member, trigger, is_updated));
 		}
 		table_close(member, NoLock);
 		if (!is_plain)
@@ -265,51 +263,30 @@ is_plain_table(DeletionPlan *plan, Oid table, bool is_updated)
 /*
  * Does a trigger run code of users, or write what the plan does not know, when
  * rows are deleted, or updated?  What is updated may move to another partition.
+ * One that a user has created can have a condition, whatever function it calls.
  */
 static bool
 runs_code(Relation member, Trigger *trigger, bool is_updated)
 {
+	if (!trigger->tgisinternal)
+		return is_updated ?
+			TRIGGER_FOR_UPDATE(trigger->tgtype) ||
+			(member->rd_rel->relispartition && !TRIGGER_FOR_TRUNCATE(trigger->tgtype)) :
+			TRIGGER_FOR_DELETE(trigger->tgtype);
 	switch (trigger->tgfoid)
 	{
 		case F_RI_FKEY_SETDEFAULT_DEL:
 			return true;
 		case F_RI_FKEY_CASCADE_DEL:
 		case F_RI_FKEY_SETNULL_DEL:
-			return !is_known(trigger);
+			return !sd_is_known_by_whole_key(trigger);
 		case F_RI_FKEY_CASCADE_UPD:
 		case F_RI_FKEY_SETNULL_UPD:
 		case F_RI_FKEY_SETDEFAULT_UPD:
 			return is_updated;
+		default:
+			return false;
 	}
-	if (trigger->tgisinternal)
-		return false;
-	if (is_updated)
-		return TRIGGER_FOR_UPDATE(trigger->tgtype) ||
-			(member->rd_rel->relispartition && !TRIGGER_FOR_TRUNCATE(trigger->tgtype));
-	return TRIGGER_FOR_DELETE(trigger->tgtype);
-}
-
-/*
- * Does the plan know of a foreign key by one of its triggers?  It reads the key
- * of a partitioned table there, where the trigger may not fire.
- */
-static bool
-is_known(Trigger *trigger)
-{
-	Oid			constraint;
-	HeapTuple	tuple;
-	Relation	rel;
-	bool		result;
-
-	if (!trigger->tgisinternal)
-		return false;
-	constraint = whole_key(trigger->tgconstraint);
-	tuple = get_constraint(constraint);
-	rel = table_open(((Form_pg_constraint) GETSTRUCT(tuple))->confrelid, NoLock);
-	result = has_trigger(rel, constraint, trigger->tgfoid);
-	table_close(rel, NoLock);
-	ReleaseSysCache(tuple);
-	return result;
 }
 
 /* Has a table a check constraint that calls a function which may do anything? */
@@ -334,15 +311,15 @@ static List *
 prove_checks(DeletionPlan *plan, Relation member)
 {
 	List	   *result = NIL;
+	ListCell   *lc;
 
-	for (int i = 0; member->trigdesc != NULL &&
-		 i < member->trigdesc->numtriggers; i++)
+	foreach(lc, sd_triggers(member))
 	{
-		Trigger    *trigger = &member->trigdesc->triggers[i];
+		Trigger    *trigger = lfirst(lc);
 
 		if (sd_checks_deletion(trigger))
 		{
-			HeapTuple	key = get_constraint(whole_key(trigger->tgconstraint));
+			HeapTuple	key = get_constraint(sd_whole_key(trigger->tgconstraint));
 
 			if (is_covered(plan, key))
 				result = lappend_oid(result, trigger->tgconstraint);
@@ -361,22 +338,6 @@ get_constraint(Oid constraint)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for constraint %u", constraint);
 	return tuple;
-}
-
-/* The foreign key of which a constraint is the part that concerns some partition */
-static Oid
-whole_key(Oid constraint)
-{
-	for (;;)
-	{
-		HeapTuple	tuple = get_constraint(constraint);
-		Oid			parent = ((Form_pg_constraint) GETSTRUCT(tuple))->conparentid;
-
-		ReleaseSysCache(tuple);
-		if (!OidIsValid(parent))
-			return constraint;
-		constraint = parent;
-	}
 }
 
 /*
@@ -516,29 +477,11 @@ is_written_unchecked(Oid table, Oid constraint)
 	Relation	rel = table_open(table, NoLock);
 	bool		result = is_subscribed(table) ||
 		(rel->rd_rel->relkind == RELKIND_RELATION &&
-		 !(has_trigger(rel, constraint, F_RI_FKEY_CHECK_INS) &&
-		   has_trigger(rel, constraint, F_RI_FKEY_CHECK_UPD)));
+		 !(sd_has_trigger(rel, constraint, F_RI_FKEY_CHECK_INS) &&
+		   sd_has_trigger(rel, constraint, F_RI_FKEY_CHECK_UPD)));
 
 	table_close(rel, NoLock);
 	return result;
-}
-
-/*
- * Has a table the trigger of a foreign key that calls the function, and does it
- * fire?
- */
-static bool
-has_trigger(Relation rel, Oid constraint, Oid function)
-{
-	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
-	{
-		Trigger    *trigger = &rel->trigdesc->triggers[i];
-
-		if (trigger->tgisinternal && trigger->tgfoid == function && sd_fires(trigger) &&
-			whole_key(trigger->tgconstraint) == constraint)
-			return true;
-	}
-	return false;
 }
 
 /* Does a subscription write to a table? */

@@ -23,10 +23,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
-#include "catalog/pg_proc.h"
-#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
-#include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -39,8 +36,6 @@
 pg_noreturn static void throw_dropped_table(DeletionPolicy *policy,
 											const char *role, Oid table,
 											const char *table_name);
-static bool has_guard_for(Oid schema, Oid table, int16 event);
-static Oid	guard_function(Oid schema);
 
 /*
  * The table of that name in the caller's search_path, or InvalidOid.  Never a
@@ -113,7 +108,10 @@ sd_open_table(DeletionPolicy *policy, const char *role, Oid table,
 	return rel;
 }
 
-/* The column of that name, which belongs to the relcache entry, or NULL */
+/*
+ * The column of that name, or NULL.  It is there until the caller closes the table:
+ * the relation cache keeps a descriptor that was in use, even if it makes another.
+ */
 Form_pg_attribute
 sd_find_column(Relation rel, const char *name)
 {
@@ -158,6 +156,16 @@ sd_column(DeletionPolicy *policy, Relation rel, const char *role,
 					 strcmp(argument, "key_columns") == 0 ||
 					 strcmp(argument, "audit_details") == 0 ? "'{...}'" : "'...'")));
 	pg_unreachable();
+}
+
+/*
+ * The foreign keys of an open table: ForeignKeyCacheInfo *.  A copy, since the
+ * relation cache frees its own list at any time.
+ */
+List *
+sd_foreign_keys(Relation rel)
+{
+	return copyObject(RelationGetFKeyList(rel));
 }
 
 /* Does a column, or a domain that it has, refuse nulls? */
@@ -242,81 +250,6 @@ sd_create_audit_table(Oid account_table, List *key_columns)
 	return psprintf("CREATE TABLE %s (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id %s, action text NOT NULL, details jsonb, performed_by %s, created_at timestamptz NOT NULL DEFAULT now());",
 					quote_qualified_identifier(schema, SD_AUDIT_TABLE),
 					type, type);
-}
-
-/* Does a trigger fire where session_replication_role is "origin"? */
-bool
-sd_fires(Trigger *trigger)
-{
-	return trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
-		trigger->tgenabled == TRIGGER_FIRES_ALWAYS;
-}
-
-/*
- * Is a trigger that of a foreign key, which looks for rows that refer to one
- * when that is deleted?
- */
-bool
-sd_checks_deletion(Trigger *trigger)
-{
-	return trigger->tgisinternal && sd_fires(trigger) &&
-		RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_PK &&
-		TRIGGER_FOR_DELETE(trigger->tgtype);
-}
-
-/* Is a trigger the one that guards accounts on hold? */
-bool
-sd_is_guard(Oid schema, Trigger *trigger)
-{
-	return trigger->tgfoid == guard_function(schema);
-}
-
-/*
- * Are a table's accounts on hold guarded: their rows, their keys, and the table
- * and each partition as a whole?
- */
-bool
-sd_has_guard(Oid schema, Oid table)
-{
-	ListCell   *lc;
-
-	if (!has_guard_for(schema, table, TRIGGER_TYPE_DELETE) ||
-		!has_guard_for(schema, table, TRIGGER_TYPE_UPDATE))
-		return false;
-	foreach(lc, find_all_inheritors(table, NoLock, NULL))
-	{
-		if (!has_guard_for(schema, lfirst_oid(lc), TRIGGER_TYPE_TRUNCATE))
-			return false;
-	}
-	return true;
-}
-
-static bool
-has_guard_for(Oid schema, Oid table, int16 event)
-{
-	Relation	rel = table_open(table, NoLock);
-	bool		result = false;
-
-	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
-	{
-		Trigger    *trigger = &rel->trigdesc->triggers[i];
-
-		result = result || (sd_is_guard(schema, trigger) && sd_fires(trigger) &&
-							(trigger->tgtype & event) != 0);
-	}
-	table_close(rel, NoLock);
-	return result;
-}
-
-static Oid
-guard_function(Oid schema)
-{
-	oidvector  *no_arguments = buildoidvector(NULL, 0);
-
-	return GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
-						   CStringGetDatum(SD_GUARD_FUNCTION),
-						   PointerGetDatum(no_arguments),
-						   ObjectIdGetDatum(schema));
 }
 
 /* May the caller read all rows of a table? */

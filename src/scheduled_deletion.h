@@ -624,13 +624,20 @@ extern Form_pg_attribute sd_column(DeletionPolicy *policy, Relation rel,
 								   const char *role, const char *column,
 								   const char *argument);
 extern bool sd_is_not_null(Oid table, const char *column);
-extern bool sd_fires(Trigger *trigger);
-extern bool sd_checks_deletion(Trigger *trigger);
+extern List *sd_foreign_keys(Relation rel);
 extern bool sd_may_read(Oid table);
 extern bool sd_may_lock(Oid table);
+extern char *sd_create_audit_table(Oid account_table, List *key_columns);
+
+/* trigger.c */
+extern List *sd_triggers(Relation rel);
+extern bool sd_fires(Trigger *trigger);
+extern bool sd_checks_deletion(Trigger *trigger);
+extern Oid	sd_whole_key(Oid constraint);
+extern bool sd_has_trigger(Relation rel, Oid constraint, Oid function);
+extern bool sd_is_known_by_whole_key(Trigger *trigger);
 extern bool sd_is_guard(Oid schema, Trigger *trigger);
 extern bool sd_has_guard(Oid schema, Oid table);
-extern char *sd_create_audit_table(Oid account_table, List *key_columns);
 
 /* failure.c */
 extern Failure *sd_failure_from_error(ErrorData *edata, const char *doing,

@@ -10,6 +10,7 @@
 #   build_extension         build and install, in the copied sources and for the copy
 #   make_extension TARGET…  make there
 #   start_server DATABASE   with pg_cron at work in DATABASE, which need not exist yet
+#   suite VARIABLE=…        make installcheck there, and count the tests in passed and failed
 #   as_owner COMMAND…       as the user all this belongs to: postgres, if we are root
 #   run_job COMMAND…        a long command, which a signal can interrupt
 #
@@ -19,8 +20,9 @@
 set -euo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-place=/tmp  # whoever sources this may change these four
+place=/tmp  # whoever sources this may change these five
 tools=()    # PROGRAM=PACKAGE: what else is needed, and its package in Debian
+preload=pg_cron # what the server loads when it starts
 settings=() # last lines of postgresql.conf
 also_clean_up=: # a command for the end, when no server is left
 workdir=''  # everything is in here, and goes with it
@@ -116,7 +118,7 @@ choose_server() {
 
 has_server() { [[ -x $("$pg_config" --bindir)/postgres ]]; }
 has_headers() { [[ -e $("$pg_config" --includedir-server)/postgres.h && -e $("$pg_config" --pgxs) ]]; }
-has_cron() { [[ -e $("$pg_config" --sharedir)/extension/pg_cron.control ]]; }
+has_cron() { [[ $preload != pg_cron || -e $("$pg_config" --sharedir)/extension/pg_cron.control ]]; }
 is_recent() { (($("$pg_config" --version | sed -E 's/^[^0-9]*([0-9]+).*/\1/') >= 15)); }
 
 # The packages are missing unless the command succeeds.
@@ -251,7 +253,7 @@ start_server() { # DATABASE
 		port = $PGPORT
 		fsync = off
 		timezone = 'UTC'
-		shared_preload_libraries = 'pg_cron'
+		shared_preload_libraries = '$preload'
 		cron.database_name = '$1'
 		cron.host = '$PGHOST'
 		$(printf '%s\n' "${settings[@]}")
@@ -260,4 +262,39 @@ start_server() { # DATABASE
 		cat "$workdir/server.log" >&2
 		return 1
 	}
+}
+
+# ---- tests ---------------------------------------------------------------------
+
+passed=0
+failed=0
+
+# pg_regress says "test name ... ok" in PostgreSQL 15 and TAP, as prove does, from
+# 16 on.  A skipped test has not passed, and one that is known to fail has not failed.
+count() { # LOG STATUS
+	local ok not_ok
+	ok=$(grep -E '^(test|    ) .* \.\.\. ok|^ok [0-9]' "$1" | grep -ciEv '# (skip|todo)' || true)
+	not_ok=$(grep -E '^(test|    ) .* \.\.\. FAILED|^not ok [0-9]' "$1" | grep -ciEv '# todo' || true)
+	# What broke before it could count is one failure too.
+	if (($2 != 0 && not_ok == 0)); then not_ok=1; fi
+	((passed += ok, failed += not_ok)) || true
+}
+
+# make stops at the first kind of test that fails, so each is a run of its own.
+# prove is to name each test, as pg_regress does.
+suite() { # VARIABLE=… of the other kinds
+	local log=$workdir/suite.log status=0 failed_before=$failed
+	installcheck() { make_extension installcheck PROVE_FLAGS=--verbose "$@" 2>&1 | tee "$log"; }
+	run_job installcheck "$@" || status=$?
+	count "$log" $status
+	if ((failed > failed_before)); then (explain) || true; fi
+}
+
+# The next run of make deletes what this reads.
+explain() {
+	cd "$workdir"
+	find src -name regression.diffs -exec cat {} +
+	find src -name 'regress_log_*' -exec grep -lZE 'not ok |# Looks like|# Tests were run' {} + |
+		xargs -0r tail -v -n 50
+	grep -rhF --include='*.log' 'was terminated by signal' .
 }
