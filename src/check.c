@@ -144,8 +144,14 @@ leave_out_lost_tables(Check *check)
 			continue;
 		check->policy->steps = foreach_delete_current(check->policy->steps, lc);
 		add_lost_step(check, definition, definition->table_name,
+					  get_rel_name(definition->number) != NULL ?
+					  psprintf("step table \"%s\" does not exist any more, and its OID is that of \"%s\" now",
+							   definition->table_name,
+							   sd_table_name(definition->number)) :
 					  psprintf("step table \"%s\" does not exist any more",
 							   definition->table_name),
+					  get_rel_name(definition->number) != NULL ?
+					  "If that is the same table under another name, or it was created anew, add the step again afterwards." :
 					  "If the table was created anew, add the step again afterwards.");
 	}
 }
@@ -173,18 +179,24 @@ leave_out_lost_steps(Check *check)
 	}
 }
 
-/* A finding about a step; one for all on the same table */
+/* A finding about a step; one for all on the same table, of that name */
 static void
 add_lost_step(Check *check, DeletionStep *definition, char *object,
 			  char *message, char *hint)
 {
 	char	   *remedy = psprintf("%s, %u)",
 								  sd_own_call(check->policy, "remove_deletion_step"),
-								  definition->table);
+								  definition->number);
 	Finding    *finding;
+	ListCell   *lc;
 
-	if (sd_has_remedy(check->findings, remedy))
-		return;
+	foreach(lc, check->findings)
+	{
+		finding = lfirst(lc);
+		if (finding->remedy != NULL && strcmp(finding->remedy, remedy) == 0 &&
+			strcmp(finding->object, object) == 0)
+			return;
+	}
 	finding = sd_add_finding(check, SD_ERROR, "lost_step", object, message);
 	finding->hint = hint;
 	finding->remedy = remedy;
