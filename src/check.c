@@ -169,13 +169,18 @@ leave_out_lost_steps(Check *check)
 		if (definition->is_linked)
 			continue;
 		check->policy->steps = foreach_delete_current(check->policy->steps, lc);
-		add_lost_step(check, definition, sd_sql_name(definition->table),
-					  psprintf("step table \"%s\" hangs on table \"%s\", of which nothing is deleted",
-							   sd_table_name(definition->table),
-							   get_rel_name(definition->via) != NULL ?
-							   sd_table_name(definition->via) :
-							   definition->via_name),
-					  "Remove the step, and add it again after one for that table.");
+		if (get_rel_name(definition->via) == NULL)
+			add_lost_step(check, definition, sd_sql_name(definition->table),
+						  psprintf("step table \"%s\" hangs on table \"%s\", which does not exist any more",
+								   sd_table_name(definition->table),
+								   definition->via_name),
+						  "Remove the step, and add it again if it leads to a table that is there.");
+		else
+			add_lost_step(check, definition, sd_sql_name(definition->table),
+						  psprintf("step table \"%s\" hangs on table \"%s\", of which nothing is deleted",
+								   sd_table_name(definition->table),
+								   sd_table_name(definition->via)),
+						  "Remove the step, and add it again after one for that table.");
 	}
 }
 
