@@ -23,8 +23,8 @@ ROLLBACK;
 -- registered by the first call, also by name
 BEGIN;
 SELECT process_scheduled_deletions('built-in') ->> 'policy' AS policy;
-SELECT * FROM deletion_policy;
-SELECT * FROM deletion_step ORDER BY position;
+SELECT policy, account_table, account_table_name, key_columns, due_column, grace, done_column, audit_table, audit_table_name, audit_columns, audit_details, blocking_keys, time_zone, overdue_after, enabled, brake_accounts, brake_share FROM deletion_policy;
+SELECT policy, position, step_table, step_table_name, columns, action, reason, after_account, via, via_name, via_columns, match FROM deletion_step ORDER BY position;
 ROLLBACK;
 SELECT process_scheduled_deletions() ->> 'policy' AS policy;
 SELECT policy, account_table, key_columns, due_column, done_column, audit_table, enabled FROM deletion_policy;

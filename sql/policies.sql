@@ -18,7 +18,7 @@ SELECT add_deletion_policy('users', 'users');
 SELECT add_deletion_policy('users', 'users');  -- fails
 SELECT add_deletion_policy('guests', 'guests', due_column => 'leaves', grace => '30 days', overdue_after => '3 days');
 SELECT alter_deletion_policy('users', done_column => 'deleted_at', blocking_keys => 'delete', grace => '1 day', audit_details => '{tenant}');
-SELECT * FROM deletion_policy ORDER BY policy;
+SELECT policy, account_table, account_table_name, key_columns, due_column, grace, done_column, audit_table, audit_table_name, audit_columns, audit_details, blocking_keys, time_zone, overdue_after, enabled, brake_accounts, brake_share FROM deletion_policy ORDER BY policy;
 SELECT alter_deletion_policy('users', done_column => '');
 SELECT done_column, blocking_keys, grace FROM deletion_policy WHERE policy = 'users';
 SELECT alter_deletion_policy('users', grace => '0');

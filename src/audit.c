@@ -92,7 +92,8 @@ sd_resolve_audit_table(DeletionPlan *plan)
 {
 	DeletionPolicy *policy = plan->policy;
 	Relation	rel = sd_open_table(policy, "audit table", policy->audit_table,
-									policy->audit_table_name, plan->lockmode);
+									policy->audit_number, policy->audit_table_name,
+									plan->lockmode);
 	Form_pg_attribute columns[NAUDIT_COLUMNS];
 
 	find_columns(plan, rel, columns);

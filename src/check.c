@@ -144,8 +144,14 @@ leave_out_lost_tables(Check *check)
 			continue;
 		check->policy->steps = foreach_delete_current(check->policy->steps, lc);
 		add_lost_step(check, definition, definition->table_name,
+					  get_rel_name(definition->number) != NULL ?
+					  psprintf("step table \"%s\" does not exist any more, and its OID is that of \"%s\" now",
+							   definition->table_name,
+							   sd_table_name(definition->number)) :
 					  psprintf("step table \"%s\" does not exist any more",
 							   definition->table_name),
+					  get_rel_name(definition->number) != NULL ?
+					  "If that is the same table under another name, or it was created anew, add the step again afterwards." :
 					  "If the table was created anew, add the step again afterwards.");
 	}
 }
@@ -163,28 +169,39 @@ leave_out_lost_steps(Check *check)
 		if (definition->is_linked)
 			continue;
 		check->policy->steps = foreach_delete_current(check->policy->steps, lc);
-		add_lost_step(check, definition, sd_sql_name(definition->table),
-					  psprintf("step table \"%s\" hangs on table \"%s\", of which nothing is deleted",
-							   sd_table_name(definition->table),
-							   get_rel_name(definition->via) != NULL ?
-							   sd_table_name(definition->via) :
-							   definition->via_name),
-					  "Remove the step, and add it again after one for that table.");
+		if (get_rel_name(definition->via) == NULL)
+			add_lost_step(check, definition, sd_sql_name(definition->table),
+						  psprintf("step table \"%s\" hangs on table \"%s\", which does not exist any more",
+								   sd_table_name(definition->table),
+								   definition->via_name),
+						  "Remove the step, and add it again if it leads to a table that is there.");
+		else
+			add_lost_step(check, definition, sd_sql_name(definition->table),
+						  psprintf("step table \"%s\" hangs on table \"%s\", of which nothing is deleted",
+								   sd_table_name(definition->table),
+								   sd_table_name(definition->via)),
+						  "Remove the step, and add it again after one for that table.");
 	}
 }
 
-/* A finding about a step; one for all on the same table */
+/* A finding about a step; one for all on the same table, of that name */
 static void
 add_lost_step(Check *check, DeletionStep *definition, char *object,
 			  char *message, char *hint)
 {
 	char	   *remedy = psprintf("%s, %u)",
 								  sd_own_call(check->policy, "remove_deletion_step"),
-								  definition->table);
+								  definition->number);
 	Finding    *finding;
+	ListCell   *lc;
 
-	if (sd_has_remedy(check->findings, remedy))
-		return;
+	foreach(lc, check->findings)
+	{
+		finding = lfirst(lc);
+		if (finding->remedy != NULL && strcmp(finding->remedy, remedy) == 0 &&
+			strcmp(finding->object, object) == 0)
+			return;
+	}
 	finding = sd_add_finding(check, SD_ERROR, "lost_step", object, message);
 	finding->hint = hint;
 	finding->remedy = remedy;

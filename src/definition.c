@@ -203,7 +203,7 @@ sd_refuse_steps(DeletionPlan *plan)
 	refuse_contradictions(plan);
 }
 
-/* A step of the policy must hang on something that is deleted */
+/* A step of the policy must hang on something that is there, and deleted */
 static void
 refuse_lost_steps(DeletionPolicy *policy)
 {
@@ -213,14 +213,21 @@ refuse_lost_steps(DeletionPolicy *policy)
 	{
 		DeletionStep *definition = lfirst(lc);
 
+		if (!definition->is_linked && get_rel_name(definition->via) == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("step table \"%s\" of deletion policy \"%s\" hangs on table \"%s\", which does not exist any more",
+							sd_table_name(definition->table), policy->name,
+							definition->via_name),
+					 errhint("Call remove_deletion_step(%s, %s), and add the step again if it leads to a table that is there.",
+							 quote_literal_cstr(policy->name),
+							 quote_literal_cstr(sd_qualified_name(definition->table)))));
 		if (!definition->is_linked)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("step table \"%s\" of deletion policy \"%s\" hangs on table \"%s\", of which nothing is deleted",
 							sd_table_name(definition->table), policy->name,
-							get_rel_name(definition->via) != NULL ?
-							sd_table_name(definition->via) :
-							definition->via_name),
+							sd_table_name(definition->via)),
 					 errhint("Add a step for that table first, or call remove_deletion_step(%s, %s).",
 							 quote_literal_cstr(policy->name),
 							 quote_literal_cstr(sd_qualified_name(definition->table)))));

@@ -82,7 +82,7 @@ sd_discover(DeletionPlan *plan)
 		Relation	rel;
 
 		table_close(sd_open_table(plan->policy, "step table",
-								  definition->table,
+								  definition->table, definition->number,
 								  definition->table_name, plan->lockmode),
 					NoLock);
 		rel = sd_open_root(plan, definition->table, plan->lockmode);
@@ -127,7 +127,7 @@ walk(DeletionPlan *plan, PlanStep *step)
 	{
 		DeletionStep *definition = lfirst(lc);
 
-		if ((OidIsValid(definition->via) ? sd_root_of(definition->via) :
+		if ((definition->via_name != NULL ? sd_root_of(definition->via) :
 			 plan->policy->account_table) == step->table)
 			sd_add_defined_links(plan, step, definition);
 	}

@@ -52,8 +52,17 @@ sd_find_hold_links(DeletionPlan *plan)
 {
 	Oid			schema = plan->policy->schema;
 	List	   *tables = account_tables(schema);
+	List	   *deleted = NIL;
 	ListCell   *lc;
 
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+
+		if (step->action == SD_DELETE)
+			deleted = lappend_oid(deleted, step->table);
+	}
+	sd_refuse_lost_holds(schema, deleted);
 	foreach(lc, plan->steps)
 	{
 		PlanStep   *step = lfirst(lc);
@@ -407,34 +416,42 @@ execute_on_hold(Oid schema, Oid account_table, Hold *hold, int expected,
 
 /*
  * Let holds be on an account table that a policy has by now: those on the table
- * that it had before, which is no policy's any more; and those on one of the
- * same name that was dropped.  Its accounts are the same, under another OID.
+ * that it had before, which is no policy's any more; and those on a lost one of the
+ * same name, or of the name of the one before, if that is lost.  Its accounts are
+ * the same, under another OID or name.
  */
 void
-sd_move_holds(Oid schema, Oid old_table, Oid new_table)
+sd_move_holds(Oid schema, DeletionPolicy *before, Oid new_table)
 {
-	Oid			argtypes[] = {OIDOID, OIDOID, TEXTOID};
-	Datum		values[] = {ObjectIdGetDatum(old_table),
+	bool		was_lost = before != NULL && !OidIsValid(before->account_table);
+	Oid			argtypes[] = {OIDOID, OIDOID, TEXTOID, TEXTOID, BOOLOID};
+	Datum		values[] = {ObjectIdGetDatum(before != NULL ? before->account_number : InvalidOid),
 		ObjectIdGetDatum(new_table),
-	CStringGetTextDatum(sd_qualified_name(new_table))};
+		CStringGetTextDatum(sd_qualified_name(new_table)),
+		CStringGetTextDatum(was_lost ? before->account_table_name : ""),
+	BoolGetDatum(was_lost)};
 	char	   *holds = sd_own_table(schema, "deletion_hold");
+	char	   *is_there = sd_is_remembered(schema, "deletion_hold", "h", "account_table");
 
-	if (old_table == new_table)
+	if (before != NULL && before->account_table == new_table)
 		return;
+
 	(void) sd_execute_as_owner(schema,
 							   psprintf("WITH h AS (DELETE FROM %s h"
 										" WHERE (h.account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1"
+										" AND $1 OPERATOR(pg_catalog.<>) $2"
+										" AND %s OPERATOR(pg_catalog.<>) $5"
 										" AND NOT EXISTS (SELECT FROM %s p"
 										" WHERE p.account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1))"
-										" OR (h.account_table_name OPERATOR(pg_catalog.=) $3"
-										" AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c"
-										" WHERE c.oid OPERATOR(pg_catalog.=) h.account_table::pg_catalog.oid))"
+										" OR (h.account_table_name OPERATOR(pg_catalog.=) ANY (ARRAY[$3, $4])"
+										" AND NOT %s)"
 										" RETURNING *)"
 										" INSERT INTO %s SELECT $2, $3, h.key_columns, h.account, h.reason,"
 										" h.held_by, h.held_at, h.held_until, h.refused_at FROM h"
 										" ON CONFLICT DO NOTHING",
-										holds, sd_own_table(schema, "deletion_policy"),
-										holds),
+										holds, is_there,
+										sd_own_table(schema, "deletion_policy"),
+										is_there, holds),
 							   SPI_OK_INSERT, lengthof(argtypes), argtypes,
 							   values, NULL);
 }

@@ -26,6 +26,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "account.h"
@@ -55,9 +56,10 @@ sd_hold(Oid schema, Request *request, const char *reason, TimestampTz *until)
 {
 	FoundAccount account = {0};
 	Oid			argtypes[] = {OIDOID, TEXTOID, NAMEARRAYOID, TEXTOID, TEXTOID,
-	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, OIDOID};
 	Datum		values[lengthof(argtypes)] = {0};
-	char		nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	char		nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	bool		has_type = sd_has_types(schema, "deletion_hold", "account_table");
 
 	check_reason(reason);
 	if (until != NULL && *until <= GetCurrentTimestamp())
@@ -66,6 +68,7 @@ sd_hold(Oid schema, Request *request, const char *reason, TimestampTz *until)
 				 errmsg("until must be in the future"),
 				 errhint("To end a hold, call release_account().")));
 	sd_find_account(schema, request, &account);
+	sd_refuse_lost_holds(schema, list_make1_oid(account.plan->account->table));
 
 	values[0] = ObjectIdGetDatum(account.plan->account->table);
 	values[1] = CStringGetTextDatum(sd_qualified_name(account.plan->account->table));
@@ -79,15 +82,18 @@ sd_hold(Oid schema, Request *request, const char *reason, TimestampTz *until)
 		values[7] = TimestampTzGetDatum(*until);
 	else
 		nulls[7] = 'n';
+	values[8] = ObjectIdGetDatum(get_rel_type_id(account.plan->account->table));
 	if (sd_execute_as_owner(schema,
 							psprintf("INSERT INTO %s AS h (account_table, account_table_name,"
-									 " key_columns, account, reason, held_by, held_at, held_until)"
-									 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+									 " key_columns, account, reason, held_by, held_at, held_until%s)"
+									 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8%s)"
 									 " ON CONFLICT (account_table, key_columns, pg_catalog.hashtextextended(account, 0), reason)"
 									 " DO UPDATE SET held_by = excluded.held_by, held_at = excluded.held_at,"
 									 " held_until = excluded.held_until, refused_at = NULL"
 									 " WHERE h.account OPERATOR(pg_catalog.=) excluded.account",
-									 sd_own_table(schema, "deletion_hold")),
+									 sd_own_table(schema, "deletion_hold"),
+									 has_type ? ", account_table_type" : "",
+									 has_type ? ", $9" : ""),
 							SPI_OK_INSERT, lengthof(argtypes), argtypes,
 							values, nulls) == 0)
 		elog(ERROR, "two accounts have the same hash");
@@ -111,6 +117,7 @@ sd_release(Oid schema, Request *request, const char *reason)
 	ListCell   *lc;
 
 	account_table = account.plan->account->table;
+	sd_refuse_lost_holds(schema, list_make1_oid(account_table));
 	foreach(lc, sd_load_holds(schema, account_table, false))
 	{
 		Hold	   *hold = lfirst(lc);

@@ -57,7 +57,7 @@ sd_begin_plan(DeletionPolicy *policy, LOCKMODE lockmode)
 	plan->policy = policy;
 	plan->lockmode = lockmode;
 	account_table = sd_open_table(policy, "account table",
-								  policy->account_table,
+								  policy->account_table, policy->account_number,
 								  policy->account_table_name, lockmode);
 	resolve_account_table(plan, account_table);
 	table_close(account_table, NoLock);

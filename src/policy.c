@@ -79,6 +79,8 @@ static Datum get_value(HeapTuple tuple, TupleDesc tupdesc, const char *column,
 					   bool *is_null);
 static char *get_text(HeapTuple tuple, TupleDesc tupdesc, const char *column);
 static Oid	get_oid(HeapTuple tuple, TupleDesc tupdesc, const char *column);
+static Oid	get_table(HeapTuple tuple, TupleDesc tupdesc, const char *column,
+					  Oid *number);
 static bool get_bool(HeapTuple tuple, TupleDesc tupdesc, const char *column);
 static List *get_names(HeapTuple tuple, TupleDesc tupdesc, const char *column);
 
@@ -162,15 +164,19 @@ read_policies(Oid schema, const char *name, bool all)
 	 */
 	n = sd_execute_as_owner(schema,
 							psprintf("SELECT policy, account_table::pg_catalog.oid,"
+									 " %s AS account_table_is_there,"
 									 " account_table_name, key_columns, due_column,"
 									 " grace, done_column,"
-									 " audit_table::pg_catalog.oid, audit_table_name,"
+									 " audit_table::pg_catalog.oid,"
+									 " %s AS audit_table_is_there, audit_table_name,"
 									 " audit_columns, audit_details, blocking_keys,"
 									 " time_zone, enabled, brake_accounts, brake_share"
-									 " FROM %s"
+									 " FROM %s t"
 									 " WHERE policy OPERATOR(pg_catalog.=) $1"
 									 " OR ($1 IS NULL AND (enabled OR $2))"
 									 " ORDER BY policy",
+									 sd_is_remembered(schema, "deletion_policy", "t", "account_table"),
+									 sd_is_remembered(schema, "deletion_policy", "t", "audit_table"),
 									 sd_own_table(schema, "deletion_policy")),
 							SPI_OK_SELECT, 2, argtypes, values, nulls);
 	for (uint64 i = 0; i < n; i++)
@@ -188,7 +194,8 @@ read_policy(Oid schema, HeapTuple tuple, TupleDesc tupdesc)
 
 	policy->schema = schema;
 	policy->name = get_text(tuple, tupdesc, "policy");
-	policy->account_table = get_oid(tuple, tupdesc, "account_table");
+	policy->account_table = get_table(tuple, tupdesc, "account_table",
+									  &policy->account_number);
 	policy->account_table_name = get_text(tuple, tupdesc, "account_table_name");
 	policy->key_columns = get_names(tuple, tupdesc, "key_columns");
 	policy->due_column = get_text(tuple, tupdesc, "due_column");
@@ -196,7 +203,8 @@ read_policy(Oid schema, HeapTuple tuple, TupleDesc tupdesc)
 	policy->grace = palloc(sizeof(Interval));
 	*policy->grace = *DatumGetIntervalP(value);
 	policy->done_column = get_text(tuple, tupdesc, "done_column");
-	policy->audit_table = get_oid(tuple, tupdesc, "audit_table");
+	policy->audit_table = get_table(tuple, tupdesc, "audit_table",
+									&policy->audit_number);
 	policy->audit_table_name = get_text(tuple, tupdesc, "audit_table_name");
 	value = get_value(tuple, tupdesc, "audit_columns", &is_null);
 	policy->audit_columns = is_null ? NULL : DatumGetJsonbPCopy(value);
@@ -234,16 +242,21 @@ read_steps(DeletionPolicy *policy)
 {
 	Oid			argtypes[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(policy->name)};
+	Oid			schema = policy->schema;
 	uint64		n;
 
 	/* SELECT ... FROM deletion_step WHERE policy = $1 ORDER BY position */
-	n = sd_execute_as_owner(policy->schema,
-							psprintf("SELECT step_table::pg_catalog.oid, step_table_name,"
+	n = sd_execute_as_owner(schema,
+							psprintf("SELECT step_table::pg_catalog.oid,"
+									 " %s AS step_table_is_there, step_table_name,"
 									 " columns, action, reason, after_account,"
-									 " via::pg_catalog.oid, via_name, via_columns, match"
-									 " FROM %s WHERE policy OPERATOR(pg_catalog.=) $1"
+									 " via::pg_catalog.oid, %s AS via_is_there,"
+									 " via_name, via_columns, match"
+									 " FROM %s t WHERE policy OPERATOR(pg_catalog.=) $1"
 									 " ORDER BY \"position\"",
-									 sd_own_table(policy->schema, "deletion_step")),
+									 sd_is_remembered(schema, "deletion_step", "t", "step_table"),
+									 sd_is_remembered(schema, "deletion_step", "t", "via"),
+									 sd_own_table(schema, "deletion_step")),
 							SPI_OK_SELECT, 1, argtypes, values, NULL);
 
 	for (uint64 i = 0; i < n; i++)
@@ -251,16 +264,17 @@ read_steps(DeletionPolicy *policy)
 		HeapTuple	tuple = SPI_tuptable->vals[i];
 		TupleDesc	tupdesc = SPI_tuptable->tupdesc;
 		DeletionStep *step = palloc0(sizeof(DeletionStep));
+		Oid			number;
 		Datum		match;
 		bool		is_null;
 
-		step->table = get_oid(tuple, tupdesc, "step_table");
+		step->table = get_table(tuple, tupdesc, "step_table", &step->number);
 		step->table_name = get_text(tuple, tupdesc, "step_table_name");
 		step->columns = get_names(tuple, tupdesc, "columns");
 		step->action = step_action(get_text(tuple, tupdesc, "action"));
 		step->reason = get_text(tuple, tupdesc, "reason");
 		step->after_account = get_bool(tuple, tupdesc, "after_account");
-		step->via = get_oid(tuple, tupdesc, "via");
+		step->via = get_table(tuple, tupdesc, "via", &number);
 		step->via_name = get_text(tuple, tupdesc, "via_name");
 		step->via_columns = get_names(tuple, tupdesc, "via_columns");
 		match = get_value(tuple, tupdesc, "match", &is_null);
@@ -280,9 +294,9 @@ read_audit_tables(Oid schema)
 	List	   *tables = NIL;
 	uint64		n = sd_execute_as_owner(schema,
 										psprintf("SELECT DISTINCT p.audit_table::pg_catalog.oid AS audit_table"
-												 " FROM %s p JOIN pg_catalog.pg_class c"
-												 " ON c.oid OPERATOR(pg_catalog.=) p.audit_table::pg_catalog.oid",
-												 sd_own_table(schema, "deletion_policy")),
+												 " FROM %s p WHERE %s",
+												 sd_own_table(schema, "deletion_policy"),
+												 sd_is_remembered(schema, "deletion_policy", "p", "audit_table")),
 										SPI_OK_SELECT, 0, NULL, NULL, NULL);
 
 	for (uint64 i = 0; i < n; i++)
@@ -355,6 +369,7 @@ make_built_in_policy(Oid schema)
 
 	policy->schema = schema;
 	policy->name = BUILT_IN_POLICY;
+	policy->account_number = policy->account_table;
 	policy->account_table_name = sd_qualified_name(policy->account_table);
 	policy->key_columns = list_make1(KEY_COLUMN);
 	policy->due_column = DUE_COLUMN;
@@ -369,6 +384,7 @@ make_built_in_policy(Oid schema)
 		step->table = find_built_in_table(policy->account_table, "step table",
 										  built_in_steps[i].table_name,
 										  "Create it.");
+		step->number = step->table;
 		step->table_name = sd_qualified_name(step->table);
 		step->action = SD_DELETE;
 		for (int j = 0; j < built_in_steps[i].ncolumns; j++)
@@ -380,6 +396,7 @@ make_built_in_policy(Oid schema)
 											  "audit table", SD_AUDIT_TABLE,
 											  sd_create_audit_table(policy->account_table,
 																	policy->key_columns));
+	policy->audit_number = policy->audit_table;
 	policy->audit_table_name = sd_qualified_name(policy->audit_table);
 	return policy;
 }
@@ -417,6 +434,7 @@ register_policy(DeletionPolicy *policy)
 		sd_set_column(&step_row, SD_STEP_COLUMNS, sd_name_array(step->columns));
 		sd_insert_step(policy->schema, &step_row);
 	}
+	sd_note_tables(policy->schema, policy->name);
 }
 
 /*
@@ -589,6 +607,15 @@ get_oid(HeapTuple tuple, TupleDesc tupdesc, const char *column)
 	Datum		value = get_value(tuple, tupdesc, column, &is_null);
 
 	return is_null ? InvalidOid : DatumGetObjectId(value);
+}
+
+/* A table, invalid if it is lost; *number is what is written, perhaps another's */
+static Oid
+get_table(HeapTuple tuple, TupleDesc tupdesc, const char *column, Oid *number)
+{
+	*number = get_oid(tuple, tupdesc, column);
+	return get_bool(tuple, tupdesc, psprintf("%s_is_there", column)) ?
+		*number : InvalidOid;
 }
 
 static bool

@@ -299,6 +299,7 @@ do_batch(Turn *turn)
 		run->due = sd_count_due(run, PG_INT64_MAX);
 		if (!run->release_brake)
 			sd_brake(run);
+		sd_note_tables(run->schema, run->policy_name);
 	}
 	else
 		sd_next_batch(run);

@@ -60,7 +60,7 @@ sd_add_policy(Oid schema, PolicyRow *row)
 				 errmsg("deletion policy \"%s\" exists already",
 						TextDatumGetCString(row->values[SD_POLICY])),
 				 errhint("Change it with alter_deletion_policy(), or choose another name.")));
-	sd_move_holds(schema, InvalidOid, account_table);
+	sd_move_holds(schema, NULL, account_table);
 	validate(schema, row->values[SD_POLICY], "registered");
 }
 
@@ -79,7 +79,7 @@ sd_alter_policy(Oid schema, PolicyRow *row)
 									   true, true));
 	sd_update_policy(schema, row);
 	if (row->nulls[SD_ACCOUNT_TABLE] != 'n')
-		sd_move_holds(schema, policy->account_table,
+		sd_move_holds(schema, policy,
 					  DatumGetObjectId(row->values[SD_ACCOUNT_TABLE]));
 
 	/* the accounts that have failed are others by now */
@@ -314,6 +314,7 @@ validate(Oid schema, Datum policy_name, const char *what)
 
 	/* what made accounts fail may be mended by that */
 	(void) sd_retry(schema, NULL, policy->name);
+	sd_note_tables(schema, policy->name);
 	if (!policy->enabled)
 	{
 		ereport(NOTICE,

@@ -34,8 +34,12 @@
 #include "scheduled_deletion.h"
 
 pg_noreturn static void throw_dropped_table(DeletionPolicy *policy,
-											const char *role, Oid table,
+											const char *role, Oid number,
 											const char *table_name);
+pg_noreturn static void throw_other_table(DeletionPolicy *policy,
+										  const char *role, Oid number,
+										  const char *table_name,
+										  const char *mend);
 
 /*
  * The table of that name in the caller's search_path, or InvalidOid.  Never a
@@ -64,21 +68,22 @@ sd_find_table(const char *name)
 
 /*
  * Open a table of the policy, and lock it with all its partitions and
- * inheritance children.  table_name is what it was called when it was
- * registered.  The caller closes it, keeping the lock.
+ * inheritance children.  table_name is what it was called when that was noted
+ * last.  The caller closes it, keeping the lock.  If it is lost, "table" is invalid
+ * and "number" what is written in its place.
  *
  * What is erased must be there for every session and go with the transaction:
  * so neither a temporary table nor a foreign one.
  */
 Relation
 sd_open_table(DeletionPolicy *policy, const char *role, Oid table,
-			  const char *table_name, LOCKMODE lockmode)
+			  Oid number, const char *table_name, LOCKMODE lockmode)
 {
 	Relation	rel = try_relation_open(table, lockmode);
 	ListCell   *lc;
 
 	if (rel == NULL)
-		throw_dropped_table(policy, role, table, table_name);
+		throw_dropped_table(policy, role, number, table_name);
 
 	if (rel->rd_rel->relkind != RELKIND_RELATION &&
 		rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
@@ -197,10 +202,11 @@ sd_is_not_null(Oid table, const char *column)
 
 /*
  * Tell that a table is gone, and how to point the policy to one that was
- * created in its place: an OID is never given to another table by guess.
+ * created in its place: an OID is never given to another table by guess, nor is
+ * another table that has it by now taken for the one that was meant.
  */
 static void
-throw_dropped_table(DeletionPolicy *policy, const char *role, Oid table,
+throw_dropped_table(DeletionPolicy *policy, const char *role, Oid number,
 					const char *table_name)
 {
 	const char *schema = quote_identifier(get_namespace_name(policy->schema));
@@ -210,13 +216,15 @@ throw_dropped_table(DeletionPolicy *policy, const char *role, Oid table,
 
 	if (strcmp(role, "step table") == 0)
 		mend = psprintf("SELECT %s.remove_deletion_step(%s, %u);",
-						schema, name, table);
+						schema, name, number);
 	else
 		mend = psprintf("SELECT %s.alter_deletion_policy(%s, %s => %s);",
 						schema, name,
 						strcmp(role, "audit table") == 0 ?
 						"audit_table" : "account_table", literal);
 
+	if (get_rel_name(number) != NULL)
+		throw_other_table(policy, role, number, table_name, mend);
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_TABLE),
 			 errmsg("%s \"%s\" of deletion policy \"%s\" does not exist any more",
@@ -229,6 +237,29 @@ throw_dropped_table(DeletionPolicy *policy, const char *role, Oid table,
 										   policy->key_columns),
 					 mend) :
 			 errhint("Create it anew and point the policy to it: %s", mend)));
+}
+
+/*
+ * The same where another table has the number now: perhaps it is the one that was
+ * meant, renamed before its type was remembered.
+ */
+static void
+throw_other_table(DeletionPolicy *policy, const char *role, Oid number,
+				  const char *table_name, const char *mend)
+{
+	bool		is_step = strcmp(role, "step table") == 0;
+
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("%s \"%s\" of deletion policy \"%s\" does not exist any more, and its OID is that of \"%s\" now",
+					role, table_name, policy->name, sd_table_name(number)),
+			 is_step ?
+			 errhint("Take the step out of the policy: %s If that is the same table under another name, add the step again.",
+					 mend) :
+			 errhint("If that is the same table under another name: %s, %s => %s); or else create it anew and point the policy to it: %s",
+					 sd_own_call(policy, "alter_deletion_policy"),
+					 strcmp(role, "audit table") == 0 ? "audit_table" : "account_table",
+					 quote_literal_cstr(sd_qualified_name(number)), mend)));
 }
 
 /*

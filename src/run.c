@@ -64,6 +64,10 @@ sd_run(Run *run, DeletionPolicy *policy)
 			sd_begin_transaction(run, policy);
 		}
 	}
+
+	/* not before: who changes the policy would wait for the whole run */
+	if (!run->dry_run)
+		sd_note_tables(run->schema, run->policy_name);
 	sd_end_transaction(run);
 }
 

@@ -64,6 +64,7 @@
  *	index.c		whether an index finds them
  *	key.c		what a key is
  *	key_text.c	how people write one
+ *	remember.c	whether a table is the one that was meant
  *	resolve.c	look tables and columns up in the catalog
  *	names.c		how they are written
  *	failure.c	tell an error without a word of the person
@@ -326,15 +327,23 @@ add_deletion_step(PG_FUNCTION_ARGS)
 /*
  * remove_deletion_step(policy text, step_table regclass) RETURNS boolean
  *
- * Remove all steps of a policy on a table; false if there is none.
+ * Remove all steps of a policy on a table; false if there is none.  If there are
+ * some on a lost table that has the same number, only these.
  */
 Datum
 remove_deletion_step(PG_FUNCTION_ARGS)
 {
+	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
 	uint64		nsteps = remove_from(fcinfo, "deletion_step",
-									 "policy OPERATOR(pg_catalog.=) $1"
-									 " AND step_table::pg_catalog.oid"
-									 " OPERATOR(pg_catalog.=) $2");
+									 psprintf("policy OPERATOR(pg_catalog.=) $1"
+											  " AND step_table::pg_catalog.oid OPERATOR(pg_catalog.=) $2"
+											  " AND (NOT %s OR NOT EXISTS (SELECT FROM %s l"
+											  " WHERE l.policy OPERATOR(pg_catalog.=) $1"
+											  " AND l.step_table::pg_catalog.oid OPERATOR(pg_catalog.=) $2"
+											  " AND NOT %s))",
+											  sd_is_remembered(schema, "deletion_step", "t", "step_table"),
+											  sd_own_table(schema, "deletion_step"),
+											  sd_is_remembered(schema, "deletion_step", "l", "step_table")));
 
 	if (nsteps > 1)
 		ereport(NOTICE,
@@ -345,7 +354,10 @@ remove_deletion_step(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(nsteps > 0);
 }
 
-/* Tell of steps that hung on a table of which a step has been removed */
+/*
+ * Tell of steps on the table of which only those on a lost one have been removed,
+ * and of steps that hung on it.
+ */
 static void
 notice_hanging_steps(FunctionCallInfo fcinfo)
 {
@@ -355,6 +367,17 @@ notice_hanging_steps(FunctionCallInfo fcinfo)
 	uint64		nsteps;
 
 	SPI_connect();
+	nsteps = sd_execute_as_owner(schema,
+								 psprintf("SELECT FROM %s WHERE policy OPERATOR(pg_catalog.=) $1"
+										  " AND step_table::pg_catalog.oid OPERATOR(pg_catalog.=) $2",
+										  sd_own_table(schema, "deletion_step")),
+								 SPI_OK_SELECT, lengthof(argtypes), argtypes,
+								 values, NULL);
+	if (nsteps > 0)
+		ereport(NOTICE,
+				(errmsg("only steps on a lost table were removed, and steps on the one that has its OID now are left: " UINT64_FORMAT,
+						nsteps),
+				 errhint("To remove these, too, call remove_deletion_step() once more.")));
 	nsteps = sd_execute_as_owner(schema,
 								 psprintf("SELECT FROM %s WHERE policy OPERATOR(pg_catalog.=) $1"
 										  " AND via::pg_catalog.oid OPERATOR(pg_catalog.=) $2",
@@ -653,7 +676,7 @@ remove_from(FunctionCallInfo fcinfo, const char *table, const char *condition)
 		values[i] = PG_GETARG_DATUM(i);
 	SPI_connect();
 	nrows = sd_execute_as_owner(schema,
-								psprintf("DELETE FROM %s WHERE %s",
+								psprintf("DELETE FROM %s t WHERE %s",
 										 sd_own_table(schema, table), condition),
 								SPI_OK_DELETE, PG_NARGS(), argtypes, values,
 								NULL);

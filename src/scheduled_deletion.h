@@ -82,13 +82,15 @@ typedef enum StepAction
 } StepAction;
 
 /*
- * A policy as it stands in deletion_policy and deletion_step.  Tables are
- * followed by OID; the names are those of the time of registration and serve
- * only to tell which table is gone.
+ * A policy as it stands in deletion_policy and deletion_step.  A table that is
+ * there is followed by OID; one that is lost is invalid, and its number may be
+ * another table's: see remember.c.  The names are those of the last time at
+ * which they were noted.
  */
 typedef struct DeletionStep
 {
-	Oid			table;
+	Oid			table;			/* invalid: lost */
+	Oid			number;			/* the same as it is written */
 	char	   *table_name;
 	List	   *columns;		/* char *: a key's columns, or several times
 								 * so many */
@@ -96,8 +98,8 @@ typedef struct DeletionStep
 	char	   *reason;			/* NULL if none was given */
 	bool		after_account;
 	Oid			via;			/* table that the columns lead to; invalid:
-								 * accounts */
-	char	   *via_name;
+								 * accounts, or lost */
+	char	   *via_name;		/* NULL: accounts */
 	List	   *via_columns;	/* char *; NIL: its primary key */
 	Jsonb	   *match;			/* values that rows must have, or NULL */
 	List	   *matches;		/* StepMatch *: the same */
@@ -114,13 +116,15 @@ typedef struct DeletionPolicy
 {
 	Oid			schema;			/* of the extension */
 	char	   *name;
-	Oid			account_table;
+	Oid			account_table;	/* invalid: lost */
+	Oid			account_number; /* the same as it is written */
 	char	   *account_table_name;
 	List	   *key_columns;	/* char * */
 	char	   *due_column;
 	Interval   *grace;
 	char	   *done_column;	/* NULL if it has none */
-	Oid			audit_table;
+	Oid			audit_table;	/* as the account table */
+	Oid			audit_number;
 	List	   *audit_tables;	/* those of all policies */
 	char	   *audit_table_name;
 	Jsonb	   *audit_columns;	/* NULL if they have the names that they
@@ -577,7 +581,7 @@ extern Hold *sd_copy_hold(const Hold *hold);
 extern void sd_delete_expired_holds(Oid schema, Oid account_table);
 extern bool sd_delete_hold(Oid schema, Oid account_table, Hold *hold);
 extern bool sd_note_refusal(Oid schema, Oid account_table, Hold *hold);
-extern void sd_move_holds(Oid schema, Oid old_table, Oid new_table);
+extern void sd_move_holds(Oid schema, DeletionPolicy *before, Oid new_table);
 
 /* An index that is looked for */
 typedef struct WantedIndex
@@ -614,10 +618,17 @@ extern Datum *sd_key_from_text(PlanKey *key, char *text);
 extern TupleDesc sd_key_tupdesc(PlanKey *key);
 extern int	sd_begin_portable_text(void);
 
+/* remember.c */
+extern char *sd_is_remembered(Oid schema, const char *name, const char *alias,
+							  const char *column);
+extern bool sd_has_types(Oid schema, const char *name, const char *column);
+extern void sd_note_tables(Oid schema, const char *policy);
+extern void sd_refuse_lost_holds(Oid schema, List *tables);
+
 /* resolve.c */
 extern Oid	sd_find_table(const char *name);
 extern Relation sd_open_table(DeletionPolicy *policy, const char *role,
-							  Oid table, const char *table_name,
+							  Oid table, Oid number, const char *table_name,
 							  LOCKMODE lockmode);
 extern Form_pg_attribute sd_find_column(Relation rel, const char *name);
 extern Form_pg_attribute sd_column(DeletionPolicy *policy, Relation rel,

@@ -38,8 +38,8 @@ sd_open_root(DeletionPlan *plan, Oid table, LOCKMODE lockmode)
 {
 	Oid			root = sd_root_of(table);
 
-	return sd_open_table(plan->policy, "step table", root, get_rel_name(root),
-						 lockmode);
+	return sd_open_table(plan->policy, "step table", root, root,
+						 get_rel_name(root), lockmode);
 }
 
 /*

@@ -46,8 +46,10 @@ my $objects = q{
 # Whatever has to be kept
 my $kept = q{
 	SELECT md5(string_agg(r, E'\n' ORDER BY r)) FROM (
-		SELECT t::text FROM deletion_policy t UNION ALL SELECT t::text FROM deletion_step t
-		UNION ALL SELECT t::text FROM deletion_hold t UNION ALL SELECT t::text FROM deletion_failure t
+		SELECT (to_jsonb(t) - '{account_table_type,audit_table_type}'::text[])::text FROM deletion_policy t
+		UNION ALL SELECT (to_jsonb(t) - '{step_table_type,via_type}'::text[])::text FROM deletion_step t
+		UNION ALL SELECT (to_jsonb(t) - 'account_table_type')::text FROM deletion_hold t
+		UNION ALL SELECT t::text FROM deletion_failure t
 		UNION ALL SELECT t::text FROM deletion_run t UNION ALL SELECT last_value::text FROM deletion_run_id
 		UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal) AS rows (r)};
 my $report = q{SELECT report - '{run_id,started_at,completed_at,duration_seconds}'::text[]
@@ -89,7 +91,31 @@ $node->safe_psql('old', q{
 my $before = $node->safe_psql('old', $kept);
 my $granted = q{SELECT has_table_privilege('watcher', 'deletion_status', 'SELECT'), has_function_privilege('watcher', 'deletion_policy_status()', 'EXECUTE')};
 
+# The first script follows a rename; whether it was one cannot be told from what it remembers
+is($node->safe_psql('old', q{
+	BEGIN;
+	ALTER TABLE posts RENAME TO articles;
+	SELECT step_table FROM deletion_plan('users') WHERE position = 1}), 'articles', 'by the old script a rename is followed');
+my (undef, undef, $told) = $node->psql('old', q{
+	BEGIN;
+	ALTER TABLE posts RENAME TO articles;
+	ALTER EXTENSION scheduled_deletion UPDATE;
+	SELECT * FROM deletion_plan('users')});
+like($told, qr/WARNING:  step table of deletion policy "users" was registered as public\.posts, and its OID is that of articles now/,
+	'the update tells of one before it');
+like($told, qr/ERROR:  step table "public\.posts" of deletion policy "users" does not exist any more, and its OID is that of "articles" now/,
+	'which has to be confirmed');
+
 $node->safe_psql('old', 'ALTER EXTENSION scheduled_deletion UPDATE');
+is($node->safe_psql('old', q{
+	SELECT DISTINCT type = (SELECT reltype FROM pg_class WHERE oid = number) FROM (
+		SELECT account_table, account_table_type FROM deletion_policy UNION ALL SELECT audit_table, audit_table_type FROM deletion_policy
+		UNION ALL SELECT step_table, step_table_type FROM deletion_step UNION ALL SELECT account_table, account_table_type FROM deletion_hold
+	) t (number, type)}), 't', 'the types of all tables are remembered');
+is($node->safe_psql('old', q{
+	BEGIN;
+	ALTER TABLE posts RENAME TO articles;
+	SELECT step_table FROM deletion_plan('users') WHERE position = 1}), 'articles', 'so a rename is followed');
 is($node->safe_psql('old', q{SELECT extversion FROM pg_extension WHERE extname = 'scheduled_deletion'}), $current, 'it is updated');
 is($node->safe_psql('old', $kept), $before, 'what was decided and remembered is kept');
 is($node->safe_psql('old', $granted), 't|t', 'what was granted, too');
