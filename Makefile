@@ -77,6 +77,7 @@ OBJS = \
 	src/spare.o \
 	src/spi_util.o \
 	src/statement.o \
+	src/statement_above.o \
 	src/statement_account.o \
 	src/status.o \
 	src/step.o \

@@ -528,6 +528,7 @@ tally(Attempt *attempt)
 	Run		   *run = attempt->run;
 
 	run->pace.memory = (sd_count_collected(attempt) * SD_ROW_MEMORY +
+						sd_size_of_sharing(attempt) +
 						size_of_details(attempt)) / attempt->naccounts;
 	run->results.fk_checks_elided |= attempt->is_elided;
 	for (int i = 0; i < attempt->naccounts; i++)

@@ -27,7 +27,6 @@ typedef struct Collected
 static bool collect_once(Attempt *attempt);
 static bool collect_from(Attempt *attempt, PlanStep *step);
 static PlanStatement *collect_statement(Attempt *attempt, PlanLink *link);
-static void note_lead(Attempt *attempt, PlanStep *step, Row *row, Row *target);
 static void collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 
 /* Begin with no rows but the accounts */
@@ -40,7 +39,7 @@ sd_begin_rows(Attempt *attempt)
 
 	MemoryContextReset(attempt->rows_context);
 	attempt->nleads = 0;
-	attempt->shared = NIL;
+	attempt->is_shared = false;
 	foreach(lc, plan->steps)
 	{
 		PlanStep   *step = lfirst(lc);
@@ -167,32 +166,8 @@ collected_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 	Row		   *row = sd_make_row(link->step, target->account);
 
 	sd_fill_row(link->step, row, slot, link->ncolumns + 1);
-	note_lead(attempt, link->step, row, target);
+	sd_note_lead(attempt, link->step, row, target);
 	if (sd_is_new_row(attempt->sets[link->step->number], row))
 		collected->rows = lappend(collected->rows, row);
 	MemoryContextSwitchTo(caller_context);
-}
-
-/*
- * Note that a row leads to another one, if that may be needed to tell whose
- * rows must stay.
- */
-static void
-note_lead(Attempt *attempt, PlanStep *step, Row *row, Row *target)
-{
-	if (attempt->held == NULL)
-		return;
-	if (attempt->nleads == attempt->max_leads)
-	{
-		Size		size;
-
-		attempt->max_leads = Max(1024, attempt->max_leads * 2);
-		size = sizeof(Lead) * attempt->max_leads;
-		attempt->leads = attempt->leads == NULL ?
-			MemoryContextAllocHuge(attempt->context, size) :
-			repalloc_huge(attempt->leads, size);
-	}
-	attempt->leads[attempt->nleads].step = step;
-	attempt->leads[attempt->nleads].row = row;
-	attempt->leads[attempt->nleads++].target = target;
 }

@@ -126,9 +126,8 @@ leads_to(PlanStage *stage, PlanStage *later)
  * and is counted for its account only.
  *
  * Where a trigger or rule could keep a row, those to be deleted are counted
- * before: afterwards it may lead to nobody any more.  False if any was kept, or
- * belongs to an account on hold, too; or if checks must not have been left out,
- * which they are not when all is tried again.  (The rows of a circle are known:
+ * before: afterwards it may lead to nobody any more.  False if any was kept, or if
+ * checks must not have been left out, which they are not when all is tried again.  (The rows of a circle are known:
  * they were collected.)
  */
 static bool
@@ -168,8 +167,6 @@ execute_deletes(Attempt *attempt, PlanStage *stage)
 	}
 	for (int i = 0; i < attempt->naccounts; i++)
 		is_kept = is_kept || attempt->accounts[i]->kept > 0;
-	if (!sd_none_is_shared(attempt))
-		return false;
 	if (stage->is_circle || !is_kept)
 		return true;
 
@@ -298,8 +295,8 @@ deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 	if (part->step->can_keep_rows)
 		row->account->kept--;
 
-	if (attempt->held != NULL && part->step != attempt->run->plan->account)
-		sd_check_sharing(attempt, part, row, slot, part->first_column);
+	if (part->step != attempt->run->plan->account)
+		sd_note_strangers(attempt, part, row, slot, part->first_column);
 	foreach(lc, part->others)
 		column += ((PlanLink *) lfirst(lc))->ncolumns;
 

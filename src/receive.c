@@ -28,6 +28,8 @@ typedef struct RowReceiver
 	MemoryContext row_context;	/* reset for each row */
 } RowReceiver;
 
+static uint64 for_each(Attempt *attempt, PlanStatement *statement, int expected,
+					   Datum *values, RowHandler handler, void *arg);
 static bool receive_row(TupleTableSlot *slot, DestReceiver *self);
 
 /* Note what an error would interrupt */
@@ -90,6 +92,27 @@ uint64
 sd_for_each_row(Attempt *attempt, PlanStatement *statement, int expected,
 				PlanLink *collected, RowHandler handler, void *arg)
 {
+	for (int i = 0; i < attempt->naccounts; i++)
+		attempt->accounts[i]->found = false;
+	return for_each(attempt, statement, expected,
+					sd_bind(attempt->run, attempt, statement, NULL, collected),
+					handler, arg);
+}
+
+/* The same of a SELECT whose parameters are given, without a word on accounts */
+uint64
+sd_for_each_answer(Attempt *attempt, PlanStatement *statement, Datum *values,
+				   RowHandler handler, void *arg)
+{
+	return for_each(attempt, statement, SPI_OK_SELECT,
+					sd_bind(attempt->run, attempt, statement, values, NULL),
+					handler, arg);
+}
+
+static uint64
+for_each(Attempt *attempt, PlanStatement *statement, int expected, Datum *values,
+		 RowHandler handler, void *arg)
+{
 	RowReceiver receiver = {
 		.pub = *None_Receiver,
 		.attempt = attempt,
@@ -100,16 +123,10 @@ sd_for_each_row(Attempt *attempt, PlanStatement *statement, int expected,
 
 	receiver.pub.receiveSlot = receive_row;
 	receiver.pub.mydest = DestTuplestore;	/* all that SPI asks: not DestSPI */
-
-	for (int i = 0; i < attempt->naccounts; i++)
-		attempt->accounts[i]->found = false;
-
 	receiver.row_context = AllocSetContextCreate(CurrentMemoryContext,
 												 "scheduled_deletion row",
 												 ALLOCSET_SMALL_SIZES);
-	nrows = sd_execute(statement, expected,
-					   sd_bind(attempt->run, attempt, statement, NULL, collected),
-					   NULL, &receiver.pub);
+	nrows = sd_execute(statement, expected, values, NULL, &receiver.pub);
 	MemoryContextDelete(receiver.row_context);
 	return nrows;
 }

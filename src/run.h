@@ -59,9 +59,16 @@ typedef struct Row
 {
 	Account    *account;
 	int64	   *rows;			/* the account's: it is to be near */
-	Failure    *failure;		/* why it must stay; NULL if it may go */
+	Hold	   *held;			/* for which it must stay; NULL if it may go */
+	Failure    *failure;		/* the same, as it is told; NULL if it is
+								 * another's */
 	bool	   *nulls;			/* by value */
-	bool	   *deleted;		/* by key: a row with that value was */
+	union
+	{
+		bool	   *deleted;	/* by key: a row with that value was */
+		bool	   *is_read;	/* of a row that stays: all with that value
+								 * were read */
+	};
 	Datum		values[FLEXIBLE_ARRAY_MEMBER];	/* those of the step's keys */
 } Row;
 
@@ -215,8 +222,8 @@ typedef struct Run
 	RowSet	  **holds;			/* by step: the accounts on hold among its
 								 * rows, by the keys by which the holds were
 								 * placed; NULL: none */
-	RowSet	  **held;			/* the same of those that are there, with all
-								 * their keys */
+	RowSet	   *held;			/* those of the account step that are there,
+								 * with all their keys */
 	List	   *tables;			/* TableRows *, by step ... */
 	int64	   *rows;			/* ... and how many of each */
 	Failure    *internal_error; /* NULL, or what the run stops for */
@@ -231,13 +238,18 @@ typedef struct Run
 	const char *stop_reason;	/* NULL as long as it goes on */
 } Run;
 
-/* A collected row of a step leads to another row */
+/* If a row must stay, another one must, to which it leads */
 typedef struct Lead
 {
-	PlanStep   *step;
+	PlanStep   *step;			/* of a collected row; NULL: it stays anyhow */
 	Row		   *row;
 	Row		   *target;
+	Oid			table;			/* whose rows must stay for it; invalid: the
+								 * same as of the row */
 } Lead;
+
+/* What the rows of an attempt share with others; see share.c */
+typedef struct Sharing Sharing;
 
 /*
  * An attempt to delete a set of accounts.  Lives in its own memory context, but
@@ -254,13 +266,11 @@ typedef struct Attempt
 	MemoryContext rows_context; /* of the other sets */
 	int		   *seen;			/* by link: rows that it leads to, and that
 								 * were asked for rows that lead to them */
-	struct Attempt *held;		/* the accounts on hold and their rows, which
-								 * must stay; NULL if there are none */
-	Lead	   *leads;			/* if there are such accounts: what leads to
-								 * what */
+	Sharing    *sharing;		/* NULL if nobody is on hold */
+	Lead	   *leads;			/* if anybody is: what leads to what */
 	int			nleads;
 	int			max_leads;
-	List	   *shared;			/* Row *: that must stay */
+	bool		is_shared;		/* some row must stay */
 	bool		is_careful;		/* rows come late: those collected are locked,
 								 * and looked for again before what they refer
 								 * to is deleted */
@@ -418,14 +428,17 @@ extern bool sd_fail_found(Attempt *attempt, Oid constraint, Oid table);
 
 /* share.c */
 extern void sd_begin_sharing(Attempt *attempt);
+extern void sd_note_lead(Attempt *attempt, PlanStep *step, Row *row, Row *target);
+extern void sd_note_strangers(Attempt *attempt, DeletePart *part, Row *target,
+							  TupleTableSlot *slot, int column);
 extern bool sd_may_delete_collected(Attempt *attempt);
 extern bool sd_none_is_held(Attempt *attempt);
-extern void sd_check_sharing(Attempt *attempt, DeletePart *part, Row *target,
-							 TupleTableSlot *slot, int column);
-extern bool sd_none_is_shared(Attempt *attempt);
+extern double sd_size_of_sharing(Attempt *attempt);
 
 /* spare.c */
 extern void sd_refresh_holds(Run *run);
+extern bool sd_is_any_on_hold(Run *run);
+extern RowSet *sd_holds_on(Run *run, PlanStep *step, RowSet *rows);
 extern RowSet *sd_held_accounts(Run *run);
 extern bool sd_is_held(Run *run, Account *account);
 extern void sd_spare_held(Attempt *attempt);
@@ -443,6 +456,8 @@ extern Datum *sd_bind(Run *run, Attempt *attempt, PlanStatement *statement,
 extern uint64 sd_for_each_row(Attempt *attempt, PlanStatement *statement,
 							  int expected, PlanLink *collected,
 							  RowHandler handler, void *arg);
+extern uint64 sd_for_each_answer(Attempt *attempt, PlanStatement *statement,
+								 Datum *values, RowHandler handler, void *arg);
 extern bool sd_has_rows(Attempt *attempt, PlanLink *link);
 extern Row *sd_row_of_link(Attempt *attempt, PlanLink *link,
 						   TupleTableSlot *slot, int column);

@@ -258,6 +258,8 @@ typedef struct PlanKey
 	Oid			member;			/* only rows of this partition, or of a parent
 								 * without its children, if valid */
 	int			number;			/* among the keys of the step */
+	bool		is_unique;		/* no two rows have the same, as far as a link
+								 * leads to it */
 	int			first_value;	/* place of its columns among the step's
 								 * values */
 	int			ncolumns;
@@ -366,8 +368,6 @@ typedef struct DeletionPlan
 	PlanLink   *self;			/* its own columns, compared with it */
 	List	   *hold_links;		/* PlanLink *: by which rows that are deleted
 								 * can be accounts on hold */
-	bool		shares_rows;	/* some row may lead to a row of a step beside
-								 * the one for which it is deleted */
 	List	   *account_tables; /* the account table and all its partitions */
 	Oid			due_type;		/* timestamptz, timestamp or date */
 	int32		due_typmod;		/* -1, or how many decimals of a second */
@@ -536,6 +536,7 @@ extern bool sd_has_unchecked_writers(void);
 extern void sd_write_statements(DeletionPlan *plan);
 extern int	sd_add_param(PlanStatement *statement, ParamSource source, Oid type);
 extern void sd_add_statement(DeletionPlan *plan, PlanStatement *statement);
+extern char *sd_link_value(PlanStatement *statement, PlanLink *link, int column);
 extern void sd_append_goes(DeletionPlan *plan, PlanStatement *statement,
 						   PlanStep *step);
 extern void sd_append_values(PlanStatement *statement, PlanLink *link);
@@ -550,6 +551,10 @@ extern void sd_write_marked(DeletionPlan *plan, const char *column,
 							bool is_flag, PlanStatement *marked);
 extern void sd_write_leftovers(DeletionPlan *plan, PlanLink *link, int limit,
 							   StringInfo query);
+
+/* statement_above.c */
+extern void sd_write_above(PlanKey *key, Oid *types, Oid *equals,
+						   PlanStatement *above);
 
 /* policy.c */
 extern List *sd_load_policies(Oid schema, const char *name, bool all,

@@ -68,7 +68,6 @@ read_holds(Run *run)
 	ListCell   *lc;
 
 	run->holds = palloc0(sizeof(RowSet *) * list_length(plan->steps));
-	run->held = palloc0(sizeof(RowSet *) * list_length(plan->steps));
 	foreach(lc, plan->hold_links)
 	{
 		PlanLink   *link = lfirst(lc);
@@ -83,7 +82,8 @@ read_holds(Run *run)
 			continue;
 		rows = sd_held_rows(step, sd_hold_keys(plan, step), holds);
 		run->holds[step->number] = rows;
-		run->held[step->number] = find_held(run, step, rows);
+		if (step == plan->account)
+			run->held = find_held(run, step, rows);
 	}
 	MemoryContextSwitchTo(caller_context);
 }
@@ -126,11 +126,25 @@ held_account(Attempt *attempt, TupleTableSlot *slot, void *arg)
 	MemoryContextSwitchTo(caller_context);
 }
 
+/* Is any account on hold, of the tables of the plan, as far as is known? */
+bool
+sd_is_any_on_hold(Run *run)
+{
+	return run->holds != NULL;
+}
+
+/* The accounts on hold among those rows of a step; NULL if there are none */
+RowSet *
+sd_holds_on(Run *run, PlanStep *step, RowSet *rows)
+{
+	return run->holds != NULL ? run->holds[step->number] : NULL;
+}
+
 /* The accounts on hold, as far as they are there; NULL if there are no holds */
 RowSet *
 sd_held_accounts(Run *run)
 {
-	return run->held != NULL ? run->held[run->plan->account->number] : NULL;
+	return run->held;
 }
 
 /*
@@ -161,7 +175,7 @@ sd_spare_held(Attempt *attempt)
 	sd_set_doing(attempt, "reading the holds on accounts of",
 				 run->plan->account->table);
 	sd_refresh_holds(run);
-	if (sd_held_accounts(run) != NULL)
+	if (run->holds != NULL && run->holds[run->plan->account->number] != NULL)
 		drop_held(attempt);
 }
 

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * statement.c
- *	  The statements of a plan's steps.  Only this file and statement_account.c
- *	  write SQL on users' tables.
+ *	  The statements of a plan's steps.  Only this file, statement_account.c and
+ *	  statement_above.c write SQL on users' tables.
  *
  * Tables are written with their schema, operators as OPERATOR(schema.name) and
  * types with theirs; values are parameters.  So the text means the same under
@@ -43,6 +43,7 @@
 
 #include "scheduled_deletion.h"
 
+static void note_uniqueness(PlanKey *key);
 static void choose_access(PlanLink *link);
 static void write_link_statements(DeletionPlan *plan, PlanLink *link);
 static void write_collect(PlanLink *link, bool lock, PlanStatement *collect);
@@ -52,7 +53,7 @@ static void write_deletes(DeletionPlan *plan, PlanStage *stage);
 static void write_delete(DeletionPlan *plan, PlanStage *stage, List *steps,
 						 List *links);
 static List *other_links(DeletionPlan *plan, DeletePart *part);
-static void note_sharing(DeletionPlan *plan, DeletePart *part);
+static void note_sharing(DeletePart *part);
 static List *append_delete(DeletionPlan *plan, PlanStatement *statement,
 						   DeletePart *part, bool is_named);
 static void append_union(PlanStatement *statement, List *types);
@@ -64,7 +65,6 @@ static bool is_restricted(PlanLink *link);
 static void append_restriction(PlanStatement *statement, PlanLink *link);
 static void append_match(PlanStatement *statement, PlanLink *link,
 						 StepMatch *match);
-static char *link_value(PlanStatement *statement, PlanLink *link, int column);
 static void append_key_array(PlanStatement *statement, PlanLink *link,
 							 int column);
 static int	key_param(PlanStatement *statement, PlanKey *key, int column);
@@ -75,6 +75,13 @@ sd_write_statements(DeletionPlan *plan)
 {
 	ListCell   *lc;
 
+	foreach(lc, plan->steps)
+	{
+		ListCell   *cell;
+
+		foreach(cell, ((PlanStep *) lfirst(lc))->keys)
+			note_uniqueness(lfirst(cell));
+	}
 	choose_access(plan->self);
 	foreach(lc, plan->links)
 		choose_access(lfirst(lc));
@@ -97,6 +104,14 @@ sd_write_statements(DeletionPlan *plan)
 	}
 	foreach(lc, plan->stages)
 		write_deletes(plan, lfirst(lc));
+}
+
+/* Can no two rows have the same key? */
+static void
+note_uniqueness(PlanKey *key)
+{
+	key->is_unique = sd_is_unique(OidIsValid(key->member) ? key->member :
+								  key->step->table, sd_key_names(key));
 }
 
 /* How the rows of a link are found */
@@ -294,7 +309,7 @@ write_delete(DeletionPlan *plan, PlanStage *stage, List *steps, List *links)
 			part->step == plan->account ? list_make1(plan->self) :
 			part->step->links;
 		part->others = other_links(plan, part);
-		note_sharing(plan, part);
+		note_sharing(part);
 		part->first_column = column;
 		if (is_union)
 			appendStringInfo(&statement->query, "%sd%d AS (",
@@ -341,11 +356,10 @@ other_links(DeletionPlan *plan, DeletePart *part)
 
 /*
  * Note whether rows of a part may lead to several rows, since there are several
- * links, or columns that rows have in common; and whether rows of the plan can
- * be shared by way of others than the accounts' keys.
+ * links, or columns that rows have in common.
  */
 static void
-note_sharing(DeletionPlan *plan, DeletePart *part)
+note_sharing(DeletePart *part)
 {
 	List	   *links = list_concat_copy(part->links, part->others);
 	ListCell   *lc;
@@ -353,14 +367,8 @@ note_sharing(DeletionPlan *plan, DeletePart *part)
 	part->is_shared = list_length(links) > 1;
 	foreach(lc, links)
 	{
-		PlanKey    *key = ((PlanLink *) lfirst(lc))->key;
-		bool		is_unique = sd_is_unique(OidIsValid(key->member) ?
-											 key->member : key->step->table,
-											 sd_key_names(key));
-
-		part->is_shared = part->is_shared || !is_unique;
-		plan->shares_rows = plan->shares_rows || !is_unique ||
-			key->step != plan->account;
+		part->is_shared = part->is_shared ||
+			!((PlanLink *) lfirst(lc))->key->is_unique;
 	}
 }
 
@@ -389,7 +397,7 @@ append_delete(DeletionPlan *plan, PlanStatement *statement, DeletePart *part,
 
 		for (int i = 0; i < link->ncolumns; i++)
 		{
-			values = lappend(values, link_value(statement, link, i));
+			values = lappend(values, sd_link_value(statement, link, i));
 			types = lappend_oid(types, link->types[i]);
 		}
 	}
@@ -606,8 +614,8 @@ sd_append_values(PlanStatement *statement, PlanLink *link)
 }
 
 /* One value of a link; null in rows that it does not lead to the key */
-static char *
-link_value(PlanStatement *statement, PlanLink *link, int column)
+char *
+sd_link_value(PlanStatement *statement, PlanLink *link, int column)
 {
 	PlanStatement restriction = *statement;
 
