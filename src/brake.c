@@ -85,19 +85,23 @@ count_accounts(Run *run, double limit)
  * How many accounts are due, as far as that; all of them, if the run has
  * counted them:
  *
- *	SELECT count(*) FROM (SELECT FROM <account table> t WHERE <due> LIMIT $2) t
+ *	SELECT count(*) FROM (SELECT FROM <account table> t WHERE <due> LIMIT $n) t
  */
 int64
 sd_count_due(Run *run, int64 limit)
 {
-	Oid			argtypes[] = {run->plan->due_type, INT8OID};
-	Datum		values[] = {run->cutoff, Int64GetDatum(limit)};
+	PlanStatement *due = &run->plan->due;
+	int			nparams = list_length(due->params);
+	Oid		   *argtypes;
+	Datum	   *values = sd_bind_due(run->plan, &run->bounds, due, &argtypes);
 
 	if (run->due != SD_UNKNOWN)
 		return run->due;
-	return sd_count(psprintf("SELECT pg_catalog.count(*) FROM (%s LIMIT $2) t",
-							 run->plan->due.query.data),
-					lengthof(argtypes), argtypes, values);
+	argtypes[nparams] = INT8OID;
+	values[nparams] = Int64GetDatum(limit);
+	return sd_count(psprintf("SELECT pg_catalog.count(*) FROM (%s LIMIT $%d) t",
+							 due->query.data, nparams + 1),
+					nparams + 1, argtypes, values);
 }
 
 /* How many accounts on hold are due */

@@ -104,7 +104,7 @@ sd_begin_transaction(Run *run, DeletionPolicy *policy)
 	run->plan = sd_make_plan(policy, RowExclusiveLock);
 	run->tables = sd_tables_of_plan(run->plan);
 	run->rows = palloc0(sizeof(int64) * list_length(run->plan->steps));
-	run->cutoff = sd_cutoff(run->plan, run->started_at);
+	sd_find_due_bounds(run->plan, run->started_at, &run->bounds);
 	if (!run->commits && !run->plan->can_fail && !sd_collects_rows(run->plan) &&
 		run->policy->audit_details == NIL)
 		run->pace.size = run->batch_size;

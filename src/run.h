@@ -184,7 +184,7 @@ typedef struct Run
 	/* State of the transaction */
 	DeletionPolicy *policy;
 	DeletionPlan *plan;
-	Datum		cutoff;			/* the latest value of the due column that is
+	DueBounds	bounds;			/* of the values of the due column that are
 								 * due */
 	bool		can_defer;		/* some constraint or trigger is deferrable
 								 * ... */
