@@ -102,17 +102,17 @@ sd_due_param(DeletionPlan *plan, DueBounds *bounds, ParamSource source)
 
 /*
  * The values of a statement's parameters, and their types, if all of them belong to
- * its condition that an account is due; with a place for one more.
+ * its condition that an account is due; with places for two more.
  */
 Datum *
 sd_bind_due(DeletionPlan *plan, DueBounds *bounds, PlanStatement *statement,
 			Oid **argtypes)
 {
 	int			nparams = list_length(statement->params);
-	Datum	   *values = palloc(sizeof(Datum) * (nparams + 1));
+	Datum	   *values = palloc(sizeof(Datum) * (nparams + 2));
 	ListCell   *lc;
 
-	*argtypes = palloc(sizeof(Oid) * (nparams + 1));
+	*argtypes = palloc(sizeof(Oid) * (nparams + 2));
 	foreach(lc, statement->params)
 	{
 		StatementParam *param = lfirst(lc);

@@ -161,6 +161,9 @@ typedef struct Run
 	/* State of the run */
 	int64		due;			/* accounts that are due at its beginning, or
 								 * SD_UNKNOWN */
+	int64		ahead;			/* accounts that are due after the cursor, by
+								 * what the brake has counted, or SD_UNKNOWN */
+	int64		since_counted;	/* accounts that the cursor has passed since */
 	Cursor		cursor;
 	bool		is_drained;		/* nothing more is due that has not failed
 								 * before ... */
@@ -363,6 +366,7 @@ extern void sd_pause(int64 time);
 
 /* brake.c */
 extern void sd_brake(Run *run);
+extern void sd_brake_again(Run *run);
 extern int64 sd_count_due(Run *run, int64 limit);
 extern int64 sd_count_held_due(Run *run);
 

@@ -69,7 +69,7 @@ sd_put_status(DeletionPolicy *policy, ReturnSetInfo *result)
 	run.schema = policy->schema;
 	run.policy_name = policy->name;
 	run.policy = policy;
-	run.due = SD_UNKNOWN;
+	run.due = run.ahead = SD_UNKNOWN;
 	run.started_at = GetCurrentTimestamp();
 	sd_begin_run(&run);
 	look(&status, look_at_accounts);

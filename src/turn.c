@@ -34,7 +34,7 @@ sd_add_run(Call *call, const char *policy)
 	run->commits = call->commits;
 	run->batch_size = call->batch_size;
 	run->max_runtime = call->max_runtime;
-	run->due = SD_UNKNOWN;
+	run->due = run->ahead = SD_UNKNOWN;
 	run->pace.size = call->commits ? SD_FIRST_COMMITTED_BATCH_SIZE :
 		SD_FIRST_BATCH_SIZE;
 	run->pace.target = sd_batch_duration * (int64) 1000;
