@@ -46,8 +46,9 @@ typedef struct Turn
 	Call	   *call;
 	Run		   *run;
 	int64		pause;			/* before it */
-	TimestampTz began_at;		/* after that */
-	TimestampTz written_at;		/* when the ledger was written last */
+	int64		began;			/* after that, by sd_clock() */
+	int64		written;		/* when the ledger was last told that it waits;
+								 * 0: not since it began to */
 	bool		is_first;		/* it only looks whether the run can start */
 	MemoryContext context;
 } Turn;
@@ -194,7 +195,7 @@ go_on(Turn *turn, Run *before)
 		return;
 
 	if (ndone > 0)
-		sd_adapt_pace(run, ndone, GetCurrentTimestamp() - turn->began_at,
+		sd_adapt_pace(run, ndone, sd_clock() - turn->began,
 					  run->moment_failures == before->moment_failures);
 	if (before->cursor.context != run->cursor.context)
 		MemoryContextDelete(before->cursor.context);
@@ -239,7 +240,7 @@ transaction_body(void *arg)
 
 	if (is_resting(turn))
 		return true;
-	turn->began_at = GetCurrentTimestamp();
+	turn->began = sd_clock();
 	sd_set_lock_timeout(sd_lock_timeout);
 
 	SPI_connect();
@@ -268,7 +269,7 @@ is_resting(Turn *turn)
 	int64		piece = Min(turn->pause, PIECE_OF_PAUSE);
 
 	if (run->max_runtime > 0)
-		piece = Min(piece, run->started_at + run->max_runtime - GetCurrentTimestamp());
+		piece = Min(piece, run->began + run->max_runtime - sd_clock());
 	sd_pause(piece);
 	turn->pause = piece < PIECE_OF_PAUSE ? 0 : turn->pause - piece;
 
@@ -306,11 +307,11 @@ do_batch(Turn *turn)
 static void
 write_run(Turn *turn)
 {
-	if (turn->run->waiting_for != NULL &&
-		turn->began_at - turn->written_at < WAIT_TOLD)
+	if (turn->run->waiting_for != NULL && turn->written != 0 &&
+		turn->began - turn->written < WAIT_TOLD)
 		return;
 	sd_write_run(turn->call, turn->run);
-	turn->written_at = turn->run->waiting_for != NULL ? turn->began_at : 0;
+	turn->written = turn->run->waiting_for != NULL ? turn->began : 0;
 }
 
 /*

@@ -193,7 +193,7 @@ bool
 sd_is_over(Run *run)
 {
 	return run->max_runtime > 0 &&
-		GetCurrentTimestamp() - run->started_at >= run->max_runtime;
+		sd_clock() - run->began >= run->max_runtime;
 }
 
 /*

@@ -156,7 +156,8 @@ typedef struct Run
 	bool		release_brake;	/* however many are due */
 	bool		commits;		/* each batch has a transaction of its own */
 	int			batch_size;		/* accounts of a batch, at most */
-	int64		max_runtime;	/* microseconds since started_at; 0: no limit */
+	int64		began;			/* the same moment, by sd_clock() */
+	int64		max_runtime;	/* microseconds since then; 0: no limit */
 
 	/* State of the run */
 	int64		due;			/* accounts that are due at its beginning, or
@@ -168,7 +169,7 @@ typedef struct Run
 	bool		is_drained;		/* nothing more is due that has not failed
 								 * before ... */
 	bool		tries_failing;	/* ... so it is the turn of those */
-	TimestampTz until;			/* until then; 0: not yet known */
+	int64		until;			/* until then, by sd_clock(); 0: not yet known */
 	FailingPosition passed;		/* the last of them that was tried */
 	bool		any_success;	/* some account was deleted, if only in trial */
 	int			moment_failures;	/* lock timeouts and the like so far ... */
@@ -180,7 +181,8 @@ typedef struct Run
 	Pace		pace;
 	const char *waiting_for;	/* what keeps it from beginning a batch, or
 								 * NULL */
-	TimestampTz told_at;		/* when somebody was last told how far it is */
+	int64		told;			/* when somebody was last told how far it is, by
+								 * sd_clock() */
 	MemoryContext run_context;
 	MemoryContext failure_context;	/* of last_failure */
 
@@ -301,6 +303,7 @@ typedef struct Call
 	/* Results */
 	int64		run_id;
 	TimestampTz started_at;
+	int64		began;			/* the same moment, by sd_clock() */
 	TimestampTz completed_at;
 	List	   *runs;			/* Run *, one for each policy */
 } Call;
@@ -362,6 +365,7 @@ extern int	sd_choose_batch(Run *run, bool *whole);
 extern void sd_batch_was_deleted(Run *run, int naccounts);
 extern void sd_batch_failed(Run *run, int naccounts);
 extern void sd_adapt_pace(Run *run, int naccounts, int64 time, bool calm);
+extern int64 sd_clock(void);
 extern void sd_pause(int64 time);
 
 /* brake.c */

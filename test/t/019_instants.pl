@@ -1,6 +1,8 @@
 # No account is deleted before it is due, and none that is due is left, whatever the
 # clock says: over time zones whose clocks are put forward and back, months, leap days
-# and the ends of months, for each type of the due column.
+# and the ends of months, for each type of the due column.  And a clock that is put
+# back, or forward, while a run is at work changes neither its pauses nor how long it
+# may take.
 #
 # Needs a server whose clock the test can put: libfaketime.
 
@@ -155,6 +157,40 @@ foreach my $case (
 	is( $node->safe_psql(
 			'postgres', "SELECT * FROM tried WHERE $condition LIMIT 10"),
 		'', $name);
+}
+
+# A clock that is put back, or forward, while a run pauses
+foreach my $case (
+	[ '-1h', q{pause => '50 ms'}, 'drained|9', 'back: pauses are as long' ],
+	[ '-1h', q{pause => '1 hour', max_runtime => '3 s'}, 'max_runtime|1', 'back: it may take as long' ],
+	[ '+1d', q{pause => '50 ms', max_runtime => '1 hour'}, 'drained|9', 'forward: it may take as long' ])
+{
+	my ($put, $arguments, $result, $name) = @$case;
+	my ($printed, $messages) = ('', '');
+
+	$node->safe_psql(
+		'postgres', q{
+		CALL put_clock('+0');
+		TRUNCATE users, audit_log, deletion_run;
+		SELECT alter_deletion_policy('users', due_column => 'zoned', grace => '0', time_zone => 'UTC');
+		INSERT INTO users SELECT n, '2020-01-01' FROM generate_series(1, 9) n});
+	my $timer = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
+	my $call = IPC::Run::start(
+		[
+			$node->installed_command('psql'), '-XAtq',
+			'-d', $node->connstr('postgres'),
+			'-c', "CALL run_scheduled_deletions(batch_size => 1, $arguments)"
+		],
+		'>', \$printed, '2>', \$messages, $timer);
+	$node->poll_query_until('postgres',
+		'SELECT count(*) < 9 FROM users')
+	  or die 'the run has not begun';
+	$node->safe_psql('postgres', "CALL put_clock('$put')");
+	$call->finish;
+	is($messages, '', "a clock is put $put: the run comes to its end");
+	is( $node->safe_psql(
+			'postgres', 'SELECT stop_reason, users_deleted FROM deletion_run'),
+		$result, $name);
 }
 
 $node->stop;
