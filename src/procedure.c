@@ -20,6 +20,7 @@
  */
 #include "postgres.h"
 
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -60,6 +61,7 @@ static void go_on(Turn *turn, Run *before);
 static ErrorData *in_transaction(Turn *turn);
 static bool transaction_body(void *arg);
 static bool is_resting(Turn *turn);
+static void pause_untimed(int64 time);
 static void do_batch(Turn *turn);
 static void write_run(Turn *turn);
 static ErrorData *commit(Call *call);
@@ -270,7 +272,7 @@ is_resting(Turn *turn)
 
 	if (run->max_runtime > 0)
 		piece = Min(piece, run->began + run->max_runtime - sd_clock());
-	sd_pause(piece);
+	pause_untimed(piece);
 	turn->pause = piece < PIECE_OF_PAUSE ? 0 : turn->pause - piece;
 
 	SPI_connect();
@@ -281,6 +283,23 @@ is_resting(Turn *turn)
 	}
 	SPI_finish();
 	return turn->pause > 0;
+}
+
+/*
+ * Pause in a transaction that does nothing: of the time that servers since 17 let one
+ * take, a pause takes none.
+ */
+static void
+pause_untimed(int64 time)
+{
+	int			nestlevel = NewGUCNestLevel();
+
+	/* after an error, the end of the subtransaction restores it */
+	if (GetConfigOption("transaction_timeout", true, false) != NULL)
+		(void) set_config_option("transaction_timeout", "0", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	sd_pause(time);
+	AtEOXact_GUC(true, nestlevel);
 }
 
 /* A batch or, in the first transaction, what comes before */
