@@ -29,8 +29,9 @@
 #include "scheduled_deletion.h"
 
 /*
- * A grace in months is read back and forth, and values lead to a later moment than
- * greater ones at the end of a month: all of that is within so many days.
+ * Months are not of one length, so that to go back by a number of them and then
+ * forth leads elsewhere: by four days at most, and one more over a century.  So far
+ * are the bounds on each side of where a grace in months leads back to.
  */
 #define MONTH_SLACK		(8 * USECS_PER_DAY)
 
