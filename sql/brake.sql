@@ -138,6 +138,7 @@ $$;
 CREATE VIEW last_run AS
 SELECT users_due, users_deleted, stop_reason, sqlstate, (SELECT count(*) FROM users) AS left FROM erasure.deletion_run ORDER BY run_id DESC LIMIT 1;
 SET scheduled_deletion.pause = 0;
+SET scheduled_deletion.batch_duration = '1d';
 SELECT alter_deletion_policy('users', brake_share => 0.25);
 SELECT fill();
 CALL run_scheduled_deletions('users', batch_size => 10);  -- fails
@@ -167,4 +168,5 @@ SELECT fill();
 SELECT alter_deletion_policy('users', brake_share => 0.1);
 SELECT process_scheduled_deletions('users');  -- fails
 RESET scheduled_deletion.pause;
+RESET scheduled_deletion.batch_duration;
 :clean_up
