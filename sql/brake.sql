@@ -119,4 +119,54 @@ RESET client_min_messages;
 SELECT alter_deletion_policy('users', enabled => true);
 DROP TRIGGER flip ON users;
 SELECT outcome(process_scheduled_deletions('users'));
+
+-- and the brake a run that is at work: whoever forgets the WHERE then has it stopped
+-- within a batch, and what it has done before is told
+TRUNCATE users;
+CREATE FUNCTION forget_where() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (SELECT count(*) FROM users) = 4970 THEN
+        UPDATE users SET deletion_scheduled_at = '2021-01-01' WHERE id <= TG_ARGV[0]::int;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER forget_where AFTER INSERT ON erased FOR EACH STATEMENT EXECUTE FUNCTION forget_where('5000');
+CREATE FUNCTION fill() RETURNS void LANGUAGE sql AS $$
+    DELETE FROM users;
+    INSERT INTO users SELECT n, CASE WHEN n <= 200 THEN '2020-01-01'::timestamptz END FROM generate_series(1, 5000) n;
+$$;
+CREATE VIEW last_run AS
+SELECT users_due, users_deleted, stop_reason, sqlstate, (SELECT count(*) FROM users) AS left FROM erasure.deletion_run ORDER BY run_id DESC LIMIT 1;
+SET scheduled_deletion.pause = 0;
+SET scheduled_deletion.batch_duration = '1d';
+SELECT alter_deletion_policy('users', brake_share => 0.25);
+SELECT fill();
+CALL run_scheduled_deletions('users', batch_size => 10);  -- fails
+SELECT * FROM last_run;
+CALL run_scheduled_deletions('users', batch_size => 10);  -- fails
+-- as soon as the number is above that of the policy
+DROP TRIGGER forget_where ON erased;
+CREATE TRIGGER forget_where AFTER INSERT ON erased FOR EACH STATEMENT EXECUTE FUNCTION forget_where('251');
+SELECT alter_deletion_policy('users', brake_share => 1, brake_accounts => 250);
+SELECT fill();
+CALL run_scheduled_deletions('users', batch_size => 10);  -- fails
+SELECT * FROM last_run;
+DROP TRIGGER forget_where ON erased;
+CREATE TRIGGER forget_where AFTER INSERT ON erased FOR EACH STATEMENT EXECUTE FUNCTION forget_where('5000');
+-- in one transaction nothing is done at all
+SELECT alter_deletion_policy('users', brake_share => 0.25, brake_accounts => 0);
+SELECT fill();
+SELECT process_scheduled_deletions('users');  -- fails
+SELECT count(*), count(deletion_scheduled_at) AS due FROM users;
+-- unless so many are to be deleted, or they are not too many
+SELECT outcome(process_scheduled_deletions('users', release_brake => true));
+DROP TRIGGER forget_where ON erased;
+CREATE TRIGGER forget_where AFTER INSERT ON erased FOR EACH STATEMENT EXECUTE FUNCTION forget_where('1000');
+SELECT fill();
+SELECT outcome(process_scheduled_deletions('users'));
+SELECT fill();
+SELECT alter_deletion_policy('users', brake_share => 0.1);
+SELECT process_scheduled_deletions('users');  -- fails
+RESET scheduled_deletion.pause;
+RESET scheduled_deletion.batch_duration;
 :clean_up

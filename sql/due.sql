@@ -71,7 +71,27 @@ SELECT cardinality(deleted('zoned', '2 months', 'UTC')) = (SELECT count(*) FROM 
 SELECT count(*) FROM users JOIN expected USING (id);
 TRUNCATE users;
 
+-- a value at the end of time, or its beginning, stops nobody
+TRUNCATE users, expected;
+INSERT INTO users (id, zoned, local, day, odd) VALUES ('first', '4714-11-24 00:00+00 BC', '4714-11-24 BC', '4714-11-24 BC', '4714-11-24 00:00+00 BC'),
+    ('last', '294276-12-31 23:59+00', '294276-12-31 23:59', '5874897-12-31', '294276-12-31 23:59+00'), ('due', '2020-01-01', '2020-01-01', '2020-01-01', '2020-01-01'),
+    ('always', '-infinity', '-infinity', '-infinity', '-infinity'), ('never', 'infinity', 'infinity', 'infinity', 'infinity');
+CREATE FUNCTION tried(due name, grace interval, zone text, OUT ids text[], OUT status text) LANGUAGE plpgsql AS $$
+BEGIN
+    CREATE TEMPORARY TABLE before AS TABLE users;
+    ids := deleted(due, grace, zone);
+    TRUNCATE users;
+    INSERT INTO users TABLE before;
+    DROP TABLE before;
+    SELECT users_due || ' due since ' || oldest_due || coalesce(', ' || blocked_by, '') INTO status FROM deletion_status;
+END
+$$;
+SELECT due, grace, zone, tried.* FROM unnest('{zoned,local,day,odd}'::name[]) due, unnest('{0,1 hour,1 day,1 month}'::interval[]) grace,
+    unnest('{America/New_York,Asia/Tokyo}'::text[]) zone, tried(due, grace, zone) WHERE grace <> '1 month' OR zone = 'America/New_York';
+SELECT schedule_account_deletion('last', '1 day') - now() AS last, schedule_account_deletion('first', '1 day') AS first;
+
 -- the audit row tells the column as it is
+TRUNCATE users;
 INSERT INTO users VALUES ('a', '2020-01-01 00:00:00+01', '2020-01-01 00:00:00', '2020-01-01');
 CREATE FUNCTION told(due name) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN

@@ -46,6 +46,14 @@ SELECT add_deletion_policy('u', 'users', done_column => 'gone');  -- fails
 ALTER TABLE users DROP gone;
 SELECT add_deletion_policy('u', 'users', done_column => 'deletion_scheduled_at');  -- fails
 SELECT add_deletion_policy('u', 'users', grace => '-1 day');  -- fails
+SELECT add_deletion_policy('u', 'users', grace => '1001 years');  -- fails
+-- ('infinity' is an interval since 17)
+DO $$
+BEGIN
+    PERFORM add_deletion_policy('u', 'users', grace => 'infinity'::text::interval);
+EXCEPTION WHEN invalid_datetime_format OR invalid_parameter_value THEN
+    RAISE NOTICE 'refused';
+END $$;
 SELECT add_deletion_policy('u', 'users', overdue_after => '-1 day');  -- fails
 SELECT add_deletion_policy('u', 'users', time_zone => 'Middle/Earth');  -- fails
 SELECT add_deletion_policy('u', 'users', blocking_keys => 'ignore');  -- fails

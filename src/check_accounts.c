@@ -141,13 +141,17 @@ static int64
 count_marked(Check *check, const char *column, bool is_flag)
 {
 	PlanStatement marked = {0};
-	Oid			argtypes[] = {check->plan->due_type};
-	Datum		values[] = {sd_cutoff(check->plan, GetCurrentTimestamp())};
+	DueBounds	bounds;
+	Oid		   *argtypes;
+	Datum	   *values;
 
 	if (!sd_may_ask(check, check->plan->account->table))
 		return UNKNOWN_COUNT;
 	sd_write_marked(check->plan, column, is_flag, &marked);
-	return ask_count(check, marked.query.data, lengthof(argtypes), argtypes, values);
+	sd_find_due_bounds(check->plan, GetCurrentTimestamp(), &bounds);
+	values = sd_bind_due(check->plan, &bounds, &marked, &argtypes);
+	return ask_count(check, marked.query.data, list_length(marked.params),
+					 argtypes, values);
 }
 
 /*

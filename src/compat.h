@@ -34,6 +34,13 @@
 	object_aclcheck(ProcedureRelationId, oid, roleid, mode)
 #endif
 
+/* intervals can be infinite since 17 */
+#if PG_VERSION_NUM < 170000
+#define sd_is_infinite(interval) false
+#else
+#define sd_is_infinite(interval) INTERVAL_NOT_FINITE(interval)
+#endif
+
 /* foreign keys over periods since 18 */
 #if PG_VERSION_NUM < 180000
 #define sd_is_period_key(form) false

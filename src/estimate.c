@@ -72,15 +72,20 @@ sd_estimate_steps(DeletionPlan *plan)
 static double
 estimate_due_accounts(DeletionPlan *plan)
 {
-	Oid			argtypes[] = {plan->due_type};
-	Datum		values[] = {sd_cutoff(plan, GetCurrentTimestamp())};
+	PlanStatement due = {0};
+	DueBounds	bounds;
+	Oid		   *argtypes;
+	Datum	   *values;
 
 	if (sd_count_tuples(plan->account->table) == SD_UNKNOWN ||
 		pg_class_aclcheck(plan->account->table, GetUserId(),
 						  ACL_SELECT) != ACLCHECK_OK)
 		return SD_UNKNOWN;
-	return sd_planner_expects("Plan Rows", plan->due.query.data, 1, argtypes,
-							  values);
+	sd_write_perhaps_due(plan, &due);
+	sd_find_due_bounds(plan, GetCurrentTimestamp(), &bounds);
+	values = sd_bind_due(plan, &bounds, &due, &argtypes);
+	return sd_planner_expects("Plan Rows", due.query.data,
+							  list_length(due.params), argtypes, values);
 }
 
 /*

@@ -273,11 +273,11 @@ sd_may_try_failing(Run *run)
 
 	if (run->until == 0)
 	{
-		TimestampTz now = GetCurrentTimestamp();
+		int64		now = sd_clock();
 
-		run->until = now + Max(now - run->started_at, LEAST_TIME);
+		run->until = now + Max(now - run->began, LEAST_TIME);
 	}
-	return GetCurrentTimestamp() < run->until && take_failing(run, &next, &account, 1) > 0;
+	return sd_clock() < run->until && take_failing(run, &next, &account, 1) > 0;
 }
 
 /* Try a batch of them, no more than so many */

@@ -40,6 +40,7 @@ void
 sd_begin_call(Call *call)
 {
 	call->started_at = GetCurrentTimestamp();
+	call->began = sd_clock();
 	call->ledger = get_relname_relid("deletion_run", call->schema);
 	call->run_id = nextval_internal(get_relname_relid("deletion_run_id",
 													  call->schema), false);

@@ -27,8 +27,8 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "portability/instr_time.h"
 #include "storage/latch.h"
-#include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
 #include "run.h"
@@ -147,15 +147,28 @@ sd_adapt_pace(Run *run, int naccounts, int64 time, bool calm)
 		 naccounts, time / 1000.0, pace->fixed / 1000.0, pace->size);
 }
 
+/*
+ * Microseconds on a clock that nobody puts forward or back, as may happen to the time
+ * of day: only how long it is from one to another means anything.
+ */
+int64
+sd_clock(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return INSTR_TIME_GET_MICROSEC(now);
+}
+
 /* Do nothing for so many microseconds; a cancel is obeyed */
 void
 sd_pause(int64 time)
 {
-	TimestampTz until = GetCurrentTimestamp() + time;
+	int64		until = sd_clock() + time;
 
 	for (;;)
 	{
-		int64		left = until - GetCurrentTimestamp();
+		int64		left = until - sd_clock();
 
 		CHECK_FOR_INTERRUPTS();
 		if (left <= 0)

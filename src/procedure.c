@@ -20,6 +20,7 @@
  */
 #include "postgres.h"
 
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -46,8 +47,9 @@ typedef struct Turn
 	Call	   *call;
 	Run		   *run;
 	int64		pause;			/* before it */
-	TimestampTz began_at;		/* after that */
-	TimestampTz written_at;		/* when the ledger was written last */
+	int64		began;			/* after that, by sd_clock() */
+	int64		written;		/* when the ledger was last told that it waits;
+								 * 0: not since it began to */
 	bool		is_first;		/* it only looks whether the run can start */
 	MemoryContext context;
 } Turn;
@@ -59,6 +61,7 @@ static void go_on(Turn *turn, Run *before);
 static ErrorData *in_transaction(Turn *turn);
 static bool transaction_body(void *arg);
 static bool is_resting(Turn *turn);
+static void pause_untimed(int64 time);
 static void do_batch(Turn *turn);
 static void write_run(Turn *turn);
 static ErrorData *commit(Call *call);
@@ -197,7 +200,7 @@ go_on(Turn *turn, Run *before)
 		return;
 
 	if (ndone > 0)
-		sd_adapt_pace(run, ndone, GetCurrentTimestamp() - turn->began_at,
+		sd_adapt_pace(run, ndone, sd_clock() - turn->began,
 					  run->moment_failures == before->moment_failures);
 	if (before->cursor.context != run->cursor.context)
 		MemoryContextDelete(before->cursor.context);
@@ -242,7 +245,7 @@ transaction_body(void *arg)
 
 	if (is_resting(turn))
 		return true;
-	turn->began_at = GetCurrentTimestamp();
+	turn->began = sd_clock();
 	sd_set_lock_timeout(sd_lock_timeout);
 
 	SPI_connect();
@@ -271,8 +274,8 @@ is_resting(Turn *turn)
 	int64		piece = Min(turn->pause, PIECE_OF_PAUSE);
 
 	if (run->max_runtime > 0)
-		piece = Min(piece, run->started_at + run->max_runtime - GetCurrentTimestamp());
-	sd_pause(piece);
+		piece = Min(piece, run->began + run->max_runtime - sd_clock());
+	pause_untimed(piece);
 	turn->pause = piece < PIECE_OF_PAUSE ? 0 : turn->pause - piece;
 
 	SPI_connect();
@@ -283,6 +286,23 @@ is_resting(Turn *turn)
 	}
 	SPI_finish();
 	return turn->pause > 0;
+}
+
+/*
+ * Pause in a transaction that does nothing: of the time that servers since 17 let one
+ * take, a pause takes none.
+ */
+static void
+pause_untimed(int64 time)
+{
+	int			nestlevel = NewGUCNestLevel();
+
+	/* after an error, the end of the subtransaction restores it */
+	if (GetConfigOption("transaction_timeout", true, false) != NULL)
+		(void) set_config_option("transaction_timeout", "0", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	sd_pause(time);
+	AtEOXact_GUC(true, nestlevel);
 }
 
 /* A batch or, in the first transaction, what comes before */
@@ -310,11 +330,11 @@ do_batch(Turn *turn)
 static void
 write_run(Turn *turn)
 {
-	if (turn->run->waiting_for != NULL &&
-		turn->began_at - turn->written_at < WAIT_TOLD)
+	if (turn->run->waiting_for != NULL && turn->written != 0 &&
+		turn->began - turn->written < WAIT_TOLD)
 		return;
 	sd_write_run(turn->call, turn->run);
-	turn->written_at = turn->run->waiting_for != NULL ? turn->began_at : 0;
+	turn->written = turn->run->waiting_for != NULL ? turn->began : 0;
 }
 
 /*

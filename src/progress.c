@@ -22,7 +22,7 @@
 
 #include "run.h"
 
-static void append_time_left(StringInfo message, Run *run, TimestampTz now);
+static void append_time_left(StringInfo message, Run *run, int64 now);
 
 /*
  * Tell how far a run is, as of what is committed; the current memory context is
@@ -31,7 +31,7 @@ static void append_time_left(StringInfo message, Run *run, TimestampTz now);
 void
 sd_tell_progress(Run *run)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	int64		now = sd_clock();
 	StringInfoData message;
 
 	initStringInfo(&message);
@@ -49,21 +49,21 @@ sd_tell_progress(Run *run)
 							   psprintf("%s -- %s", debug_query_string, message.data));
 
 	if (sd_progress_interval > 0 &&
-		now - run->told_at >= sd_progress_interval * (int64) 1000)
+		now - run->told >= sd_progress_interval * (int64) 1000)
 	{
-		run->told_at = now;
+		run->told = now;
 		ereport(NOTICE, (errmsg_internal("%s", message.data)));
 	}
 }
 
 /* How long it will still take, if that can be told */
 static void
-append_time_left(StringInfo message, Run *run, TimestampTz now)
+append_time_left(StringInfo message, Run *run, int64 now)
 {
 	int64		ndone = sd_accounts_done(run);
 
 	if (ndone > 0 && ndone <= run->due)
 		appendStringInfo(message, "; about %.0f s left",
-						 (double) (now - run->started_at) / USECS_PER_SEC *
+						 (double) (now - run->began) / USECS_PER_SEC *
 						 (run->due - ndone) / ndone);
 }

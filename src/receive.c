@@ -65,9 +65,6 @@ sd_bind(Run *run, Attempt *attempt, PlanStatement *statement,
 			case SD_PARAM_CONSTANT:
 				*value = param->value;
 				break;
-			case SD_PARAM_CUTOFF:
-				*value = run->cutoff;
-				break;
 			case SD_PARAM_KEYS:
 				{
 					RowSet	   *set = attempt->sets[param->key->step->number];
@@ -78,6 +75,8 @@ sd_bind(Run *run, Attempt *attempt, PlanStatement *statement,
 						sd_key_array(set, param->key, param->column);
 					break;
 				}
+			default:
+				*value = sd_due_param(run->plan, &run->bounds, param->source);
 		}
 	}
 	return values;

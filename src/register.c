@@ -25,6 +25,9 @@
 #include "check.h"
 #include "run.h"
 
+/* the longest grace that a policy may have, in years */
+#define MAX_GRACE	1000
+
 static Oid	default_audit_table(Oid account_table, List *key_columns);
 static Datum primary_key(Oid account_table);
 static void check_policy_values(PolicyRow *row);
@@ -32,6 +35,7 @@ static void check_brake(PolicyRow *row);
 static void check_not_null(PolicyRow *row, int column, const char *name);
 static void check_names(PolicyRow *row, int column, const char *name);
 static void check_interval(PolicyRow *row, int column, const char *name);
+static void check_grace(PolicyRow *row);
 static void check_match(PolicyRow *row);
 static void validate(Oid schema, Datum policy, const char *what);
 static void notice_unread_marks(DeletionPolicy *policy);
@@ -144,7 +148,7 @@ check_policy_values(PolicyRow *row)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("audit_details must not contain nulls")));
 
-	check_interval(row, SD_GRACE, "grace");
+	check_grace(row);
 	check_interval(row, SD_OVERDUE_AFTER, "overdue_after");
 	check_brake(row);
 	if (row->nulls[SD_TIME_ZONE] != 'n')
@@ -214,7 +218,22 @@ check_interval(PolicyRow *row, int column, const char *name)
 		sd_check_not_negative(row->values[column], name);
 }
 
-/* Refuse an argument that is an interval below zero */
+/* A grace that a run can go back: dates begin some 6700 years ago */
+static void
+check_grace(PolicyRow *row)
+{
+	Interval   *grace = DatumGetIntervalP(row->values[SD_GRACE]);
+
+	check_interval(row, SD_GRACE, "grace");
+	if (row->nulls[SD_GRACE] != 'n' &&
+		grace->time / (double) USECS_PER_DAY + grace->day +
+		grace->month * DAYS_PER_YEAR / MONTHS_PER_YEAR > MAX_GRACE * DAYS_PER_YEAR)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("grace must not be longer than %d years", MAX_GRACE)));
+}
+
+/* Refuse an argument that is an interval below zero, or infinite */
 void
 sd_check_not_negative(Datum interval, const char *name)
 {
@@ -225,6 +244,10 @@ sd_check_not_negative(Datum interval, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s must not be negative", name)));
+	if (sd_is_infinite(DatumGetIntervalP(interval)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be finite", name)));
 }
 
 /* What rows have to match is given as values, one for each column */

@@ -41,7 +41,7 @@ static int	choose_accounts(Run *run, Account *accounts, int naccounts,
 							int *ntaken);
 static Account *pick_accounts(Run *run, int64 limit, int *naccounts);
 static void check_cursor(Run *run);
-static void move_cursor(Run *run, Account *last);
+static void move_cursor(Run *run, Account *last, int ntaken);
 
 /*
  * Run a policy in the current transaction as the fields under "Arguments" say, and
@@ -126,7 +126,7 @@ sd_begin_transaction(Run *run, DeletionPolicy *policy)
 	run->plan = sd_make_plan(policy, RowExclusiveLock);
 	run->tables = sd_tables_of_plan(run->plan);
 	run->rows = palloc0(sizeof(int64) * list_length(run->plan->steps));
-	run->cutoff = sd_cutoff(run->plan, run->started_at);
+	sd_find_due_bounds(run->plan, run->started_at, &run->bounds);
 	if (!run->commits && !run->plan->can_fail && !sd_collects_rows(run->plan) &&
 		run->policy->audit_details == NIL)
 		run->pace.size = run->batch_size;
@@ -169,7 +169,10 @@ sd_next_batch(Run *run)
 	if (!may_go_on(run))
 		return;
 	if (!run->is_drained)
+	{
+		sd_brake_again(run);
 		delete_due_accounts(run);
+	}
 	else
 		sd_try_failing(run, within_limit(run, PG_INT64_MAX));
 
@@ -212,7 +215,7 @@ bool
 sd_is_over(Run *run)
 {
 	return run->max_runtime > 0 &&
-		GetCurrentTimestamp() - run->started_at >= run->max_runtime;
+		sd_clock() - run->began >= run->max_runtime;
 }
 
 /*
@@ -272,7 +275,7 @@ delete_due_accounts(Run *run)
 			foreach(lc, held)
 				sd_record_held(run, lfirst(lc));
 			if (ntaken > 0)
-				move_cursor(run, &last);
+				move_cursor(run, &last, ntaken);
 			run->is_drained = ntaken == npicked && npicked < npick;
 			sd_batch_was_deleted(run, naccounts);
 		}
@@ -380,16 +383,26 @@ check_cursor(Run *run)
 		list_length(cursor->key_types) == plan->key->ncolumns;
 	for (int i = 0; cursor->valid && i < plan->key->ncolumns; i++)
 		cursor->valid = list_nth_oid(cursor->key_types, i) == plan->key->columns[i].type;
+
+	/* of those, the brake has counted none */
+	if (!cursor->valid)
+		run->ahead = SD_UNKNOWN;
 }
 
-/* Let the next pick begin after an account, whose key is copied */
+/*
+ * Let the next pick begin after an account, whose key is copied: the last of so many
+ * that were due after the cursor.
+ */
 static void
-move_cursor(Run *run, Account *last)
+move_cursor(Run *run, Account *last, int ntaken)
 {
 	PlanKey    *key = run->plan->key;
 	Cursor	   *cursor = &run->cursor;
 	MemoryContext caller_context;
 
+	run->since_counted += ntaken;
+	if (run->ahead != SD_UNKNOWN)
+		run->ahead = Max(run->ahead - ntaken, 0);
 	cursor->context = new_cursor_context(run);
 	caller_context = MemoryContextSwitchTo(cursor->context);
 	cursor->valid = true;

@@ -163,16 +163,20 @@ typedef struct Run
 	bool		release_brake;	/* however many are due */
 	bool		commits;		/* each batch has a transaction of its own */
 	int			batch_size;		/* accounts of a batch, at most */
-	int64		max_runtime;	/* microseconds since started_at; 0: no limit */
+	int64		began;			/* the same moment, by sd_clock() */
+	int64		max_runtime;	/* microseconds since then; 0: no limit */
 
 	/* State of the run */
 	int64		due;			/* accounts that are due at its beginning, or
 								 * SD_UNKNOWN */
+	int64		ahead;			/* accounts that are due after the cursor, by
+								 * what the brake has counted, or SD_UNKNOWN */
+	int64		since_counted;	/* accounts that the cursor has passed since */
 	Cursor		cursor;
 	bool		is_drained;		/* nothing more is due that has not failed
 								 * before ... */
 	bool		tries_failing;	/* ... so it is the turn of those */
-	TimestampTz until;			/* until then; 0: not yet known */
+	int64		until;			/* until then, by sd_clock(); 0: not yet known */
 	FailingPosition passed;		/* the last of them that was tried */
 	bool		any_success;	/* some account was deleted, if only in trial */
 	bool		is_careful;		/* code of users writes rows that come late: so
@@ -187,14 +191,15 @@ typedef struct Run
 	Pace		pace;
 	const char *waiting_for;	/* what keeps it from beginning a batch, or
 								 * NULL */
-	TimestampTz told_at;		/* when somebody was last told how far it is */
+	int64		told;			/* when somebody was last told how far it is, by
+								 * sd_clock() */
 	MemoryContext run_context;
 	MemoryContext failure_context;	/* of last_failure */
 
 	/* State of the transaction */
 	DeletionPolicy *policy;
 	DeletionPlan *plan;
-	Datum		cutoff;			/* the latest value of the due column that is
+	DueBounds	bounds;			/* of the values of the due column that are
 								 * due */
 	bool		can_defer;		/* some constraint or trigger is deferrable
 								 * ... */
@@ -318,6 +323,7 @@ typedef struct Call
 	/* Results */
 	int64		run_id;
 	TimestampTz started_at;
+	int64		began;			/* the same moment, by sd_clock() */
 	TimestampTz completed_at;
 	List	   *runs;			/* Run *, one for each policy */
 } Call;
@@ -379,10 +385,12 @@ extern int	sd_choose_batch(Run *run, bool *whole);
 extern void sd_batch_was_deleted(Run *run, int naccounts);
 extern void sd_batch_failed(Run *run, int naccounts);
 extern void sd_adapt_pace(Run *run, int naccounts, int64 time, bool calm);
+extern int64 sd_clock(void);
 extern void sd_pause(int64 time);
 
 /* brake.c */
 extern void sd_brake(Run *run);
+extern void sd_brake_again(Run *run);
 extern int64 sd_count_due(Run *run, int64 limit);
 extern int64 sd_count_held_due(Run *run);
 

@@ -188,9 +188,21 @@ typedef enum ParamSource
 {
 	SD_PARAM_CALLER,			/* the caller of sd_execute() */
 	SD_PARAM_CONSTANT,			/* the statement itself */
-	SD_PARAM_CUTOFF,			/* the latest value that is due in this run */
+	SD_PARAM_SURELY_DUE,		/* the values up to this one are due ... */
+	SD_PARAM_PERHAPS_DUE,		/* ... and none after this one is ... */
+	SD_PARAM_MOMENT,			/* ... at this moment, that of the run */
+	SD_PARAM_GRACE,				/* the policy's */
+	SD_PARAM_TIME_ZONE,			/* the policy's */
 	SD_PARAM_KEYS				/* a key's values, of the rows in this attempt */
 } ParamSource;
+
+/* Which values of the due column are due at a moment; see due.c */
+typedef struct DueBounds
+{
+	TimestampTz moment;
+	Datum		surely;			/* all up to this one are ... */
+	Datum		perhaps;		/* ... and none after this one is */
+} DueBounds;
 
 typedef struct StatementParam
 {
@@ -389,7 +401,7 @@ typedef struct DeletionPlan
 
 	PlanStatement pick;
 	PlanStatement pick_sample;
-	PlanStatement due;			/* of which the number is estimated */
+	PlanStatement due;			/* of which the number is counted */
 	PlanStatement lock;
 	PlanStatement still_due;
 	PlanStatement audit;
@@ -490,7 +502,12 @@ extern void sd_prepare_plan(DeletionPlan *plan, bool for_few_keys);
 
 /* due.c */
 extern void sd_resolve_due_column(DeletionPlan *plan, Relation account_table);
-extern Datum sd_cutoff(DeletionPlan *plan, TimestampTz moment);
+extern void sd_find_due_bounds(DeletionPlan *plan, TimestampTz moment,
+							   DueBounds *bounds);
+extern Datum sd_due_param(DeletionPlan *plan, DueBounds *bounds,
+						  ParamSource source);
+extern Datum *sd_bind_due(DeletionPlan *plan, DueBounds *bounds,
+						  PlanStatement *statement, Oid **argtypes);
 extern Datum sd_due_value(DeletionPlan *plan, TimestampTz moment);
 extern TimestampTz sd_due_at(DeletionPlan *plan, Datum due);
 extern bool sd_is_never_due(DeletionPlan *plan, Datum due);
@@ -545,6 +562,7 @@ extern void sd_append_key_values(StringInfo buf, PlanStep *step);
 /* statement_account.c */
 extern void sd_write_account_statements(DeletionPlan *plan);
 extern void sd_append_due(DeletionPlan *plan, PlanStatement *statement);
+extern void sd_write_perhaps_due(DeletionPlan *plan, PlanStatement *statement);
 extern void sd_write_find(DeletionPlan *plan, bool lock, PlanStatement *find);
 extern void sd_write_set_due(DeletionPlan *plan, PlanStatement *set_due);
 extern void sd_write_marked(DeletionPlan *plan, const char *column,

@@ -14,11 +14,14 @@
 #include "postgres.h"
 
 #include "access/stratnum.h"
+#include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
 #include "scheduled_deletion.h"
 
+static void append_perhaps_due(DeletionPlan *plan, PlanStatement *statement);
+static void append_not_done(DeletionPlan *plan, PlanStatement *statement);
 static void append_after_cursor(DeletionPlan *plan, PlanStatement *statement,
 								int due_param);
 static void append_greater_key(DeletionPlan *plan, PlanStatement *statement,
@@ -29,8 +32,8 @@ static void append_account(DeletionPlan *plan, PlanStatement *statement);
  * Those of a run:
  *
  *	pick:		SELECT t.<key>, ..., t.<due> FROM <account table> t
- *				WHERE <due> AND ($3 IS NULL OR (t.<due> >= $3
- *					AND (t.<due> > $3 OR <key is greater than $4, ...>)))
+ *				WHERE <due> AND ($c IS NULL OR (t.<due> >= $c
+ *					AND (t.<due> > $c OR <key is greater than $d, ...>)))
  *				ORDER BY t.<due>, t.<key>, ... LIMIT $1
  *	pick_sample: SELECT t.<key>, ..., t.<due> FROM <account table> t
  *				WHERE <due> ORDER BY random() LIMIT $1
@@ -41,8 +44,8 @@ static void append_account(DeletionPlan *plan, PlanStatement *statement);
  *	still_due:	SELECT t.<key>, ... FROM <account table> t
  *				WHERE <link> AND <due>
  *
- * where <due> is t.<due> <= $n [AND t.<done> IS NULL], and <key> in "lock" each
- * column of every key by which rows of other tables lead to an account.
+ * where <due> is the condition that sd_append_due() shows, and <key> in "lock"
+ * each column of every key by which rows of other tables lead to an account.
  */
 void
 sd_write_account_statements(DeletionPlan *plan)
@@ -59,7 +62,7 @@ sd_write_account_statements(DeletionPlan *plan)
 	for (int i = 0; i < plan->key->ncolumns; i++)
 		appendStringInfo(&keys, "%s, ", plan->key->columns[i].value);
 
-	/* $3 is a constant to the planner, so that no OR remains of its test */
+	/* $c is a constant to the planner, so that no OR remains of its test */
 	initStringInfo(&pick->query);
 	limit = sd_add_param(pick, SD_PARAM_CALLER, INT8OID);
 	appendStringInfo(&pick->query, "SELECT %st.%s FROM %s t WHERE ",
@@ -106,13 +109,81 @@ sd_write_account_statements(DeletionPlan *plan)
 	sd_add_statement(plan, &plan->still_due);
 }
 
-/* The condition that an account is due */
+/*
+ * The condition that an account is due, which is the definition of it: due time
+ * plus grace, on the clock of the policy's time zone, is not after the moment.
+ *
+ *	t.<due> <= <perhaps>
+ *	[AND CASE WHEN t.<due> <= <surely> THEN true
+ *		WHEN t.<due> <= <perhaps> THEN <due at> <= <moment> ELSE false END]
+ *	[AND t.<done> IS NULL]
+ *
+ * where <due at> is timezone(<zone>, t.<due> + <grace>) or, of a timestamptz,
+ * timezone(<zone>, timezone(<zone>, t.<due>) + <grace>).  It is asked of the few
+ * values between the bounds only, so that none is out of range; and not at all if
+ * the bounds are the same, since the grace has neither months nor days.
+ */
 void
 sd_append_due(DeletionPlan *plan, PlanStatement *statement)
 {
+	StringInfo	buf = &statement->query;
+	const char *due = quote_identifier(plan->policy->due_column);
+	Interval   *grace = plan->policy->grace;
+	bool		is_zoned = plan->due_type == TIMESTAMPTZOID;
+
+	append_perhaps_due(plan, statement);
+	if (!is_zoned || grace->month != 0 || grace->day != 0)
+	{
+		int			perhaps = list_length(statement->params);
+		int			surely = sd_add_param(statement, SD_PARAM_SURELY_DUE,
+										  plan->due_type);
+		int			zone = sd_add_param(statement, SD_PARAM_TIME_ZONE, TEXTOID);
+		int			added = sd_add_param(statement, SD_PARAM_GRACE, INTERVALOID);
+		int			moment = sd_add_param(statement, SD_PARAM_MOMENT,
+										  TIMESTAMPTZOID);
+
+		appendStringInfo(buf, " AND CASE WHEN t.%s OPERATOR(pg_catalog.<=) $%d THEN true"
+						 " WHEN t.%s OPERATOR(pg_catalog.<=) $%d"
+						 " THEN pg_catalog.timezone($%d, ",
+						 due, surely, due, perhaps, zone);
+		if (is_zoned)
+			appendStringInfo(buf, "pg_catalog.timezone($%d, t.%s::%s)", zone, due,
+							 sd_type_name(plan->due_type));
+		else
+			appendStringInfo(buf, "t.%s::%s", due, sd_type_name(plan->due_type));
+		appendStringInfo(buf, " OPERATOR(pg_catalog.+) $%d)"
+						 " OPERATOR(pg_catalog.<=) $%d ELSE false END", added, moment);
+	}
+	append_not_done(plan, statement);
+}
+
+/*
+ * The accounts that may be due, and mostly are: what the planner estimates, which
+ * makes a guess at the definition.
+ *
+ *	SELECT FROM <account table> t WHERE t.<due> <= <perhaps> [AND t.<done> IS NULL]
+ */
+void
+sd_write_perhaps_due(DeletionPlan *plan, PlanStatement *statement)
+{
+	initStringInfo(&statement->query);
+	appendStringInfo(&statement->query, "SELECT FROM %s t WHERE ",
+					 sd_qualified_name(plan->account->table));
+	append_perhaps_due(plan, statement);
+	append_not_done(plan, statement);
+}
+
+static void
+append_perhaps_due(DeletionPlan *plan, PlanStatement *statement)
+{
 	appendStringInfo(&statement->query, "t.%s OPERATOR(pg_catalog.<=) $%d",
 					 quote_identifier(plan->policy->due_column),
-					 sd_add_param(statement, SD_PARAM_CUTOFF, plan->due_type));
+					 sd_add_param(statement, SD_PARAM_PERHAPS_DUE, plan->due_type));
+}
+
+static void
+append_not_done(DeletionPlan *plan, PlanStatement *statement)
+{
 	if (plan->policy->done_column != NULL)
 		appendStringInfo(&statement->query, " AND t.%s IS NULL",
 						 quote_identifier(plan->policy->done_column));

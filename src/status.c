@@ -69,7 +69,7 @@ sd_put_status(DeletionPolicy *policy, ReturnSetInfo *result)
 	run.schema = policy->schema;
 	run.policy_name = policy->name;
 	run.policy = policy;
-	run.due = SD_UNKNOWN;
+	run.due = run.ahead = SD_UNKNOWN;
 	run.started_at = GetCurrentTimestamp();
 	sd_begin_run(&run);
 	look(&status, look_at_accounts);
@@ -130,7 +130,7 @@ look_at_accounts(void *arg)
 							  ALLOCSET_DEFAULT_SIZES);
 	run->plan = sd_make_plan(run->policy, AccessShareLock);
 	refuse_hidden_accounts(run->plan);
-	run->cutoff = sd_cutoff(run->plan, run->started_at);
+	sd_find_due_bounds(run->plan, run->started_at, &run->bounds);
 	sd_prepare(&run->plan->pick);
 	sd_prepare(&run->plan->still_due);
 	foreach(lc, run->plan->hold_links)
@@ -159,7 +159,7 @@ look_without_plan(void *arg)
 	run->held = NULL;
 	run->plan = sd_begin_plan(run->policy, AccessShareLock);
 	refuse_hidden_accounts(run->plan);
-	run->cutoff = sd_cutoff(run->plan, run->started_at);
+	sd_find_due_bounds(run->plan, run->started_at, &run->bounds);
 	sd_write_account_statements(run->plan);
 	sd_prepare(&run->plan->pick);
 	due = sd_count_due(run, PG_INT64_MAX);

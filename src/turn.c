@@ -27,6 +27,7 @@ sd_add_run(Call *call, const char *policy)
 	run->policy_name = pstrdup(policy);
 	run->run_id = call->run_id;
 	run->started_at = call->started_at;
+	run->began = call->began;
 	run->is_limited = call->max_accounts > 0;
 	run->max_accounts = remaining_accounts(call);
 	run->dry_run = call->dry_run;
@@ -34,11 +35,11 @@ sd_add_run(Call *call, const char *policy)
 	run->commits = call->commits;
 	run->batch_size = call->batch_size;
 	run->max_runtime = call->max_runtime;
-	run->due = SD_UNKNOWN;
+	run->due = run->ahead = SD_UNKNOWN;
 	run->pace.size = call->commits ? SD_FIRST_COMMITTED_BATCH_SIZE :
 		SD_FIRST_BATCH_SIZE;
 	run->pace.target = sd_batch_duration * (int64) 1000;
-	run->told_at = call->started_at;
+	run->told = call->began;
 	call->runs = lappend(call->runs, run);
 	sd_log_start(run);
 	return run;

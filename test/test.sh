@@ -10,7 +10,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/private_server.sh"
 
 export PG_CFLAGS=${PG_CFLAGS--Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare}
-tools=(clang=clang)
+tools=(clang=clang faketime=faketime)
 if [[ ${1:-} != server ]]; then tools+=(npm=npm); fi # for Deno
 
 # gcc has compiled all of it; clang warns of other things.

@@ -125,6 +125,22 @@ is( $node->safe_psql(
 	"cancelled|2\ncancelled|2",
 	'and says so');
 
+# A server that bounds transactions, as since 17, does not count it
+if ($node->safe_psql(
+		'postgres',
+		q{SELECT count(*) FROM pg_settings WHERE name = 'transaction_timeout'}))
+{
+	copy_shop('untimed');
+	my $call = start_call(
+		'untimed',
+		q{batch_size => 5, pause => '6 s'},
+		q{SET transaction_timeout = '5 s'});
+	is(sqlstate($call), '00000',
+		'and a pause is longer than a transaction may be');
+	is($node->safe_psql('untimed', 'TABLE ledger'),
+		'drained|10|0|0|||', 'but goes on after it');
+}
+
 # After the last batch there is nothing to pause for: it ends before that
 my $soon = 'SET statement_timeout = '
   . $PostgreSQL::Test::Utils::timeout_default * 1000 / 30;
