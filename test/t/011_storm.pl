@@ -56,7 +56,10 @@ for my $database (qw(postgres orgs)) {
 	for my $form (qw(function procedure)) {
 		my ($runs, $deleted, $failed, $bad) = split /\|/, $node->safe_psql(
 			$database, qq{
-			SELECT count(*), sum(users_deleted), sum(users_failed), count(*) FILTER (WHERE stop_reason IS DISTINCT FROM 'drained')
+			SELECT count(*), sum(users_deleted), sum(users_failed),
+				-- partitions that come and go may meet with a call in a deadlock for tables
+				count(*) FILTER (WHERE stop_reason IS DISTINCT FROM 'drained'
+					AND (sqlstate, current_database()) IS DISTINCT FROM ('40P01', 'orgs'))
 			FROM deletion_run WHERE form = '$form'});
 		note("$runs runs of the $form in database $database: $deleted accounts deleted, $failed failed");
 		cmp_ok($deleted, '>', 0, "the $form deleted accounts");

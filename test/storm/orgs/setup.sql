@@ -318,7 +318,9 @@ WITH there AS MATERIALIZED (TABLE present),
          SELECT 'audit rows' AS source, key AS tab, value::bigint AS rows FROM audited, jsonb_each_text(details -> 'deleted_records')
          UNION ALL
          SELECT 'reports', key, value::bigint
-         FROM deletion_run, jsonb_each_text(report -> 'total_records_deleted') WHERE policy IN ('orgs', 'members', 'pairs'))
+         FROM deletion_run, jsonb_each_text(report -> 'total_records_deleted')),
+     -- a run that is killed has no report
+     source AS (SELECT 'audit rows' AS source UNION ALL SELECT 'reports' WHERE NOT EXISTS (SELECT FROM deletion_run WHERE report IS NULL))
 SELECT 'orphan in ' || t.tab AS promise, t.id
 FROM there AS t JOIN below AS b USING (tab)
 WHERE parent IS NOT NULL AND NOT EXISTS (SELECT FROM there AS p WHERE p.tab = parent_tab AND p.id = t.parent)
@@ -346,14 +348,17 @@ UNION ALL
 SELECT 'was on hold', id FROM gone JOIN last_hold ON account = id WHERE tab = 'members' AND is_held
 UNION ALL
 SELECT format('%s of %s gone rows of %s are counted by %s', coalesce(c.rows, 0), coalesce(g.rows, 0), tab, source), NULL
-FROM (SELECT tab, source, count(id) AS rows FROM (VALUES ('audit rows'), ('reports')) AS s (source), below LEFT JOIN gone USING (tab) GROUP BY tab, source) AS g
-FULL JOIN (SELECT replace(tab, '_3', '') AS tab, source, sum(rows) AS rows FROM counted GROUP BY 1, 2) AS c USING (tab, source)
+FROM (SELECT tab, source, count(id) AS rows FROM source, below LEFT JOIN gone USING (tab) GROUP BY tab, source) AS g
+FULL JOIN (SELECT replace(tab, '_3', '') AS tab, source, sum(rows) AS rows FROM counted JOIN source USING (source) GROUP BY 1, 2) AS c
+    USING (tab, source)
 WHERE coalesce(c.rows, 0) <> coalesce(g.rows, 0)
 UNION ALL
+-- the server sets links to null, after they were counted, so one may have left since
 SELECT format('%s of %s rows of %s that are set to null are counted', coalesce(c.rows, 0), coalesce(t.rows, 0), tab), NULL
 FROM (SELECT tab, count(*) AS rows FROM there WHERE tab IN ('comments', 'links') AND parent IS NULL GROUP BY tab) AS t
-FULL JOIN (SELECT key AS tab, sum(value::bigint) AS rows FROM audited, jsonb_each_text(details -> 'set_null_records') GROUP BY key) AS c USING (tab)
-WHERE coalesce(c.rows, 0) <> coalesce(t.rows, 0);
+FULL JOIN (SELECT key AS tab, sum(value::bigint) AS rows
+           FROM audited, jsonb_each_text(details -> 'set_null_records') GROUP BY key) AS c USING (tab)
+WHERE coalesce(c.rows, 0) < coalesce(t.rows, 0) OR (tab = 'comments' AND c.rows > coalesce(t.rows, 0));
 
 SELECT count(add_org()) FROM generate_series(1, 40);
 SELECT count(add_pair()) FROM generate_series(1, 20);
