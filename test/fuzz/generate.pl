@@ -2,14 +2,15 @@
 # Print the SQL of a random schema with random data, of its policy and of what model.sql
 # has to know of it: for psql, in a database with the extension and the model.
 #
-# usage: generate.pl SEED
+# usage: generate.pl SEED [many]
 #
-# The same seed prints the same each time.
+# The same seed prints the same each time; with "many", more rows.
 
 use strict;
 use warnings;
 
-my $seed = shift // die "usage: $0 SEED\n";
+my $seed = shift // die "usage: $0 SEED [many]\n";
+my $has_many = (shift // '') eq 'many';
 srand($seed);
 
 # ---- chance ------------------------------------------------------------------
@@ -397,14 +398,14 @@ if (chance(40)) {
 }
 
 my $many = chance(20);
-make_rows($tables[0], $many ? number(8, 20) : number(1, 8));
+make_rows($tables[0], $has_many ? 20 : $many ? number(8, 20) : number(1, 8));
 for my $row (@{ $tables[0]{rows} }) {
 	my $state = $row->{n} == 0 ? 'not' : one_of(qw(due due due due due not later done));
 	$row->{due} = { due => one_of('2019-12-01', '2001-01-01'), later => '2999-01-01', done => '2001-01-01' }->{$state};
 	$row->{done} = '2001-02-01' if $state eq 'done' && $has_done;
 	$row->{held} = 1 if chance(6);
 }
-make_rows($_, number(1, 14)) for @tables[ 1 .. $#tables ];
+make_rows($_, $has_many ? 24 : number(1, 14)) for @tables[ 1 .. $#tables ];
 make_refs($_) for @tables;
 
 print "DROP SCHEMA IF EXISTS s CASCADE;\nCREATE SCHEMA s;\n";

@@ -73,9 +73,8 @@ CREATE TABLE model.tab (tab text PRIMARY KEY, is_parent boolean);
 CREATE PROCEDURE model.look() LANGUAGE plpgsql AS $$
 DECLARE
     this model.edge;
-    n bigint;
 BEGIN
-    TRUNCATE model.before, model.account_before, model.ref, model.owner;
+    TRUNCATE model.before, model.account_before, model.ref;
     INSERT INTO model.before SELECT * FROM model.rows_now();
     INSERT INTO model.account_before SELECT * FROM model.account;
     FOR this IN SELECT * FROM model.edge WHERE effect <> 'none' LOOP
@@ -88,6 +87,16 @@ BEGIN
                        'AND c.kind = ' || quote_literal(this.kind));
     END LOOP;
 
+    CALL model.find_owners();
+END
+$$;
+
+-- Which rows are whose, by the refs
+CREATE PROCEDURE model.find_owners() LANGUAGE plpgsql AS $$
+DECLARE
+    n bigint;
+BEGIN
+    TRUNCATE model.owner;
     INSERT INTO model.owner SELECT rid, rid FROM model.account_before;
     LOOP
         INSERT INTO model.owner
@@ -153,6 +162,37 @@ CREATE FUNCTION model.rows_after(accounts integer[]) RETURNS TABLE (rid integer,
     WHERE b.rid <> ALL (model.doomed(accounts))
 $$;
 
+-- What is wrong with the rows, and with how they were counted, when accounts are gone
+CREATE FUNCTION model.row_differences(report jsonb, gone integer[]) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+    -- rows
+    RETURN QUERY SELECT format('row %s of %s is there', a.rid, a.tab)
+        FROM model.rows_now() AS a LEFT JOIN model.rows_after(gone) AS e USING (rid) WHERE e.rid IS NULL;
+    RETURN QUERY SELECT format('row %s of %s is not there', e.rid, e.tab)
+        FROM model.rows_after(gone) AS e LEFT JOIN model.rows_now() AS a USING (rid) WHERE a.rid IS NULL;
+    RETURN QUERY SELECT format('row %s of %s is %s, not %s', e.rid, e.tab, a.content, e.content)
+        FROM model.rows_after(gone) AS e JOIN model.rows_now() AS a USING (rid) WHERE a.content <> e.content;
+
+    -- how many
+    RETURN QUERY SELECT format('%s rows of %s are counted, not %s', coalesce(c.n, 0), tab, coalesce(e.n, 0))
+        FROM (SELECT tab, count(*) AS n FROM model.before WHERE rid = ANY (model.doomed(gone)) GROUP BY tab) AS e
+        FULL JOIN (SELECT replace(k, 's.', '') AS tab, v::bigint AS n
+                   FROM jsonb_each_text(report -> 'total_records_deleted') AS t (k, v)) AS c USING (tab)
+        WHERE coalesce(c.n, 0) <> coalesce(e.n, 0);
+
+    -- audit rows
+    RETURN QUERY SELECT format('%s has %s audit rows, and is %s', coalesce(key, user_id), coalesce(n, 0),
+                               CASE WHEN rid = ANY (gone) THEN 'gone' ELSE 'there' END)
+        FROM model.account_before
+        FULL JOIN (SELECT user_id, count(*) AS n FROM s.audit_log WHERE action = 'hard_deleted' GROUP BY user_id) AS l ON user_id = rtrim(key)
+        WHERE rid IS NULL OR coalesce(n, 0) <> (rid = ANY (gone))::integer;
+    RETURN QUERY SELECT format('%s rows of %s are in audit rows, and %s in the report', n, k, report -> 'total_records_deleted' -> k)
+        FROM (SELECT k, sum(v::bigint) AS n FROM s.audit_log, jsonb_each_text(details -> 'deleted_records') AS d (k, v)
+              WHERE action = 'hard_deleted' GROUP BY k) AS c
+        WHERE n <> (report -> 'total_records_deleted' ->> k)::bigint;
+END
+$$;
+
 -- What is wrong after a run; one_batch: it has tried all accounts at once.  If one of
 -- them fails, accounts that can only go together may have been tried one by one.
 CREATE FUNCTION model.differences(report jsonb, one_batch boolean) RETURNS SETOF text LANGUAGE plpgsql AS $$
@@ -168,14 +208,6 @@ BEGIN
     RETURN QUERY SELECT 'should have gone: ' || key FROM model.account_before
         WHERE rid <> ALL (gone) AND rid = ANY (CASE WHEN one_batch AND can_go = candidates THEN can_go ELSE alone END);
 
-    -- rows
-    RETURN QUERY SELECT format('row %s of %s is there', a.rid, a.tab)
-        FROM model.rows_now() AS a LEFT JOIN model.rows_after(gone) AS e USING (rid) WHERE e.rid IS NULL;
-    RETURN QUERY SELECT format('row %s of %s is not there', e.rid, e.tab)
-        FROM model.rows_after(gone) AS e LEFT JOIN model.rows_now() AS a USING (rid) WHERE a.rid IS NULL;
-    RETURN QUERY SELECT format('row %s of %s is %s, not %s', e.rid, e.tab, a.content, e.content)
-        FROM model.rows_after(gone) AS e JOIN model.rows_now() AS a USING (rid) WHERE a.content <> e.content;
-
     -- the report
     RETURN QUERY SELECT format('%s is %s, not %s', k, report -> k, n)
         FROM (VALUES ('users_deleted', cardinality(gone)),
@@ -188,18 +220,6 @@ BEGIN
         FROM (SELECT f ->> 'user_id' AS key, f FROM jsonb_array_elements(report -> 'errors') AS f) AS f
         FULL JOIN (SELECT key, rid FROM model.account_before WHERE rid = ANY (candidates) AND rid <> ALL (gone)) AS a USING (key)
         WHERE f IS NULL OR a.rid IS NULL;
-    RETURN QUERY SELECT format('%s rows of %s are counted, not %s', coalesce(c.n, 0), tab, coalesce(e.n, 0))
-        FROM (SELECT tab, count(*) AS n FROM model.before WHERE rid = ANY (model.doomed(gone)) GROUP BY tab) AS e
-        FULL JOIN (SELECT replace(k, 's.', '') AS tab, v::bigint AS n
-                   FROM jsonb_each_text(report -> 'total_records_deleted') AS t (k, v)) AS c USING (tab)
-        WHERE coalesce(c.n, 0) <> coalesce(e.n, 0);
-
-    -- audit rows
-    RETURN QUERY SELECT format('%s has %s audit rows, and is %s', coalesce(key, user_id), coalesce(n, 0),
-                               CASE WHEN rid = ANY (gone) THEN 'gone' ELSE 'there' END)
-        FROM model.account_before
-        FULL JOIN (SELECT user_id, count(*) AS n FROM s.audit_log WHERE action = 'hard_deleted' GROUP BY user_id) AS l ON user_id = rtrim(key)
-        WHERE rid IS NULL OR coalesce(n, 0) <> (rid = ANY (gone))::integer;
     RETURN QUERY SELECT format('%s rows of %s are in the audit row of %s, not %s to %s', coalesce(c.n, 0), tab, key, own, most)
         FROM (SELECT rtrim(key) AS key, tab, count(*) FILTER (WHERE NOT shared) AS own, count(*) AS most
               FROM model.account_before AS a JOIN model.owner AS o ON o.account = a.rid JOIN model.before AS b ON b.rid = o.rid,
@@ -210,9 +230,6 @@ BEGIN
                    FROM s.audit_log, jsonb_each_text(details -> 'deleted_records') AS d (k, v)
                    WHERE action = 'hard_deleted') AS c USING (key, tab)
         WHERE coalesce(c.n, 0) NOT BETWEEN coalesce(own, 0) AND coalesce(most, 0);
-    RETURN QUERY SELECT format('%s rows of %s are in audit rows, and %s in the report', n, k, report -> 'total_records_deleted' -> k)
-        FROM (SELECT k, sum(v::bigint) AS n FROM s.audit_log, jsonb_each_text(details -> 'deleted_records') AS d (k, v)
-              WHERE action = 'hard_deleted' GROUP BY k) AS c
-        WHERE n <> (report -> 'total_records_deleted' ->> k)::bigint;
+    RETURN QUERY SELECT * FROM model.row_differences(report, gone);
 END
 $$;
