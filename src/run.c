@@ -340,7 +340,7 @@ check_cursor(Run *run)
 		cursor->valid = list_nth_oid(cursor->key_types, i) == plan->key->columns[i].type;
 }
 
-/* Let the next pick begin after an account, whose key is copied */
+/* Let the next pick begin after an account, whose values are copied */
 static void
 move_cursor(Run *run, Account *last)
 {
@@ -353,7 +353,8 @@ move_cursor(Run *run, Account *last)
 	cursor->valid = true;
 	cursor->table = run->plan->account->table;
 	cursor->due_type = run->plan->due_type;
-	cursor->due = last->due;
+	cursor->due = datumCopy(last->due, run->plan->due_typbyval,
+							run->plan->due_typlen);
 	cursor->key_types = NIL;
 	cursor->key = palloc(sizeof(Datum) * key->ncolumns);
 	for (int i = 0; i < key->ncolumns; i++)
