@@ -76,5 +76,20 @@ SELECT process_scheduled_deletions() -> 'users_deleted' AS deleted;
 SELECT count(*) FROM audit_log GROUP BY xmin::text ORDER BY 1;
 SELECT alter_deletion_policy('built-in', audit_details => '{}');
 
+-- nor with all of those of which it counts the rows in very many tables
+CREATE TABLE users (id int PRIMARY KEY, deletion_scheduled_at timestamptz);
+CREATE TABLE trail (user_id int, action text, details jsonb, performed_by int, created_at timestamptz);
+DO $$
+BEGIN
+    FOR i IN 1..300 LOOP
+        EXECUTE format('CREATE TABLE t%s (user_id int REFERENCES users ON DELETE CASCADE)', i);
+    END LOOP;
+END
+$$;
+INSERT INTO users SELECT n, '2020-01-01' FROM generate_series(1, 27000) n;
+SELECT add_deletion_policy('users', 'users', audit_table => 'trail');
+SELECT process_scheduled_deletions('users') -> 'users_deleted' AS deleted;
+SELECT count(*) FROM trail GROUP BY xmin::text ORDER BY 1;
+
 SET scheduled_deletion.batch_size = 0;  -- fails
 :clean_up

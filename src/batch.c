@@ -123,7 +123,8 @@ sd_pick_accounts(Run *run, PlanStatement *pick, Datum *values,
 			account->key[j] = datumCopy(value, column->typbyval,
 										column->typlen);
 		}
-		account->due = SPI_getbinval(tuple, tupdesc, nkeys + 1, &is_null);
+		account->due = datumCopy(SPI_getbinval(tuple, tupdesc, nkeys + 1, &is_null),
+								 plan->due_typbyval, plan->due_typlen);
 		account->rows = rows + (int64) i * nsteps;
 	}
 	SPI_freetuptable(SPI_tuptable);
@@ -599,7 +600,12 @@ locked_row(Attempt *attempt, TupleTableSlot *slot, void *arg)
 											key->columns[i].typlen);
 		}
 	}
-	account->due = slot_getattr(slot, nvalues + 1, &is_null);
+
+	/* as it was picked, others may have it already */
+	MemoryContextSwitchTo(attempt->run->batch_context);
+	account->due = datumCopy(slot_getattr(slot, nvalues + 1, &is_null),
+							 plan->due_typbyval, plan->due_typlen);
+	MemoryContextSwitchTo(attempt->context);
 	account->details = palloc0(sizeof(Jsonb *) * Max(ndetails, 1));
 	for (int i = 0; i < ndetails; i++)
 	{

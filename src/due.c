@@ -54,6 +54,7 @@ sd_resolve_due_column(DeletionPlan *plan, Relation rel)
 
 	plan->due_typmod = due->atttypmod;
 	plan->due_type = getBaseTypeAndTypmod(due->atttypid, &plan->due_typmod);
+	get_typlenbyval(plan->due_type, &plan->due_typlen, &plan->due_typbyval);
 	if (plan->due_type != TIMESTAMPTZOID && plan->due_type != TIMESTAMPOID &&
 		plan->due_type != DATEOID)
 		ereport(ERROR,

@@ -42,6 +42,9 @@
 /* bytes of a batch that are kept in memory */
 #define SD_MAX_MEMORY	(SD_ROW_MEMORY * 1000000)
 
+/* the same of how many rows of each step were deleted for each of its accounts */
+#define SD_MAX_COUNTERS	(SD_MAX_MEMORY / 4)
+
 /* a batch is at least this part of all accounts before it */
 #define SD_BATCH_SHARE	8
 
@@ -80,16 +83,18 @@ sd_choose_batch(Run *run, bool *whole)
 	*whole = size >= Min(largest, Max(SD_FIRST_BATCH_SIZE, share));
 	if (*whole)
 		return size;
-	return run->can_defer ? SD_MAX_BATCH_SIZE : largest;
+	return run->can_defer ? within_memory(run, SD_MAX_BATCH_SIZE) : largest;
 }
 
 /*
  * How many of so many accounts may be in a batch, by the memory that the last
- * one took
+ * one took, and by what each needs for counters, with however many tables
  */
 static int64
 within_memory(Run *run, int64 naccounts)
 {
+	naccounts = Min(naccounts, SD_MAX_COUNTERS /
+					(sizeof(int64) * list_length(run->plan->steps)));
 	if (run->pace.memory * naccounts <= SD_MAX_MEMORY)
 		return naccounts;
 	return Max((int64) (SD_MAX_MEMORY / run->pace.memory), 1);

@@ -390,7 +390,7 @@ check_cursor(Run *run)
 }
 
 /*
- * Let the next pick begin after an account, whose key is copied: the last of so many
+ * Let the next pick begin after an account, whose values are copied: the last of so many
  * that were due after the cursor.
  */
 static void
@@ -408,7 +408,8 @@ move_cursor(Run *run, Account *last, int ntaken)
 	cursor->valid = true;
 	cursor->table = run->plan->account->table;
 	cursor->due_type = run->plan->due_type;
-	cursor->due = last->due;
+	cursor->due = datumCopy(last->due, run->plan->due_typbyval,
+							run->plan->due_typlen);
 	cursor->key_types = NIL;
 	cursor->key = palloc(sizeof(Datum) * key->ncolumns);
 	for (int i = 0; i < key->ncolumns; i++)

@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "utils/datum.h"
 #include "utils/timestamp.h"
 
 #include "account.h"
@@ -122,7 +123,9 @@ set_due(FoundAccount *account, PlanStatement *statement, Datum due,
 										   SPI_tuptable->tupdesc, 1,
 										   &result_is_null);
 
-		is_set = result_is_null == is_null && (is_null || result == due);
+		is_set = result_is_null == is_null &&
+			(is_null || datumIsEqual(result, due, account->plan->due_typbyval,
+									 account->plan->due_typlen));
 	}
 	if (!is_set)
 		ereport(ERROR,

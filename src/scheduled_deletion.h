@@ -382,6 +382,8 @@ typedef struct DeletionPlan
 								 * can be accounts on hold */
 	List	   *account_tables; /* the account table and all its partitions */
 	Oid			due_type;		/* timestamptz, timestamp or date */
+	int16		due_typlen;
+	bool		due_typbyval;	/* a timestamp is not, with 32 bits */
 	int32		due_typmod;		/* -1, or how many decimals of a second */
 	Oid			audit_key_type; /* what the audit table's user_id is given */
 	Oid			performed_by_type;	/* invalid if it has no such column */

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # All tests on the major that is installed here, then on those of other Debian suites, at
-# the same time and each in a chroot, then the Debian packages.  Where no chroot can be
-# made, a line says so, and nothing is counted.  The last line is "N passed, N failed".
+# the same time and each in a chroot, beside them assert.sh; then the Debian packages.
+# Where no chroot can be made, a line says so, and nothing is counted.  The last line is
+# "N passed, N failed".
 #
 # usage: test/majors.sh [SUITE…]
 
@@ -30,11 +31,14 @@ in_chroots() {
 	for suite in "${suites[@]}"; do
 		logged "$suite" "$top/test/chroot.sh" "$suite" test/test.sh server >/dev/null &
 	done
+	logged assert env -u PG_CONFIG "$top/test/assert.sh" >/dev/null &
 	wait
 	for suite in "${suites[@]}"; do
 		printf '\n# Debian %s\n' "$suite"
 		cat "$workdir/$suite"
 	done
+	printf '\n# Assertions\n'
+	cat "$workdir/assert"
 }
 
 # The sum of what last lines say; what did not come to one has failed, if it could begin.
@@ -52,7 +56,7 @@ count() { # NAME…
 run_job logged here "$top/test/test.sh"
 run_job in_chroots
 run_job logged packages "$top/test/debian.sh"
-count here "${suites[@]}" packages
+count here "${suites[@]}" assert packages
 echo
 echo "$passed passed, $failed failed"
 ((passed && !failed))
