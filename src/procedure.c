@@ -165,8 +165,8 @@ run_policy(Call *call, Run *run)
 		run->fatal_failure = sd_fatal_failure(error);
 		if (!sd_may_try_again(error) || ++ntries == MAX_TRIES)
 		{
-			run->stop_reason = error->sqlerrcode == ERRCODE_QUERY_CANCELED ?
-				"cancelled" : "failed";
+			run->stop_reason = error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+				run->fatal_failure->kind == SD_RUN_FAILURE ? "cancelled" : "failed";
 			run->completed_at = GetCurrentTimestamp();
 			sd_log_end(run);
 			write_failed_run(&turn);
@@ -381,9 +381,11 @@ throw_end(Call *call, Run *run)
 
 	foreach(lc, call->runs)
 		ndeleted += ((Run *) lfirst(lc))->results.deleted;
-	if (hint == NULL && failure->sqlstate == ERRCODE_QUERY_CANCELED)
+	if (hint == NULL && failure->kind == SD_RUN_FAILURE &&
+		failure->sqlstate == ERRCODE_QUERY_CANCELED)
 		hint = "If statement_timeout ended it, raise that, or bound the run with max_runtime.";
-	else if (hint == NULL && failure->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
+	else if (hint == NULL && failure->kind == SD_MOMENT_FAILURE &&
+			 failure->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
 		hint = "Another session has locked a table of the policy for long: pg_locks shows which; while a run waits, so does pg_blocking_pids().";
 	ereport(ERROR,
 			(errcode(failure->sqlstate),

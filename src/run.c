@@ -93,7 +93,6 @@ sd_begin_transaction(Run *run, DeletionPolicy *policy)
 	run->state_of_holds = NULL;
 	run->notes.failed = run->notes.gone = NIL;
 	run->refusals = NIL;
-	run->internal_error = NULL;
 	run->nkept = 0;
 
 	/* in a transaction of its own, nothing is locked for long */

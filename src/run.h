@@ -214,7 +214,6 @@ typedef struct Run
 								 * their keys */
 	List	   *tables;			/* TableRows *, by step ... */
 	int64	   *rows;			/* ... and how many of each */
-	Failure    *internal_error; /* NULL, or what the run stops for */
 	MemoryContext transaction_context;
 	MemoryContext batch_context;
 

@@ -3,3 +3,5 @@
 -- complain if script is sourced in psql, rather than via ALTER EXTENSION
 \echo Use "ALTER EXTENSION scheduled_deletion UPDATE TO '1.2'" to load this file. \quit
 
+COMMENT ON COLUMN @extschema@.deletion_run.stop_reason IS
+'why it ended: drained (nothing more was due), max_accounts, max_runtime, disabled, cancelled, interrupted (its session died), or failed: see message; before 1.2 also internal_error';

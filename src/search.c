@@ -362,8 +362,6 @@ charge(Run *run, Account *account, Failure *failure)
 	account->failure = failure;
 	account->is_blocked = false;
 	run->failed_in_search++;
-	if (failure->kind == SD_INTERNAL_FAILURE)
-		run->internal_error = failure;
 
 	if (run->last_failure == NULL ||
 		!sd_same_failure(run->last_failure, failure))
