@@ -63,6 +63,7 @@ OBJS = \
 	src/receive.o \
 	src/refusal.o \
 	src/register.o \
+	src/remember.o \
 	src/report.o \
 	src/resolve.o \
 	src/result.o \

@@ -220,7 +220,7 @@ delete_due_accounts(Run *run)
 
 	while (naccounts == 0 && !run->is_drained && limit > 0)
 	{
-		int64		npick = run->nfailing > 0 || sd_held_accounts(run) != NULL ?
+		int64		npick = run->meets_failing || sd_held_accounts(run) != NULL ?
 			Max(limit + 1, PICK_SIZE) : limit + 1;
 		int			npicked;
 		int			ntaken;
@@ -233,6 +233,7 @@ delete_due_accounts(Run *run)
 		MemoryContextReset(run->batch_context);
 		MemoryContextSwitchTo(run->batch_context);
 		accounts = pick_accounts(run, npick, &npicked);
+		run->meets_failing |= sd_find_failing(run, accounts, npicked) > 0;
 		naccounts = choose_accounts(run, accounts, npicked, limit, &held, &last,
 									&ntaken);
 		if (naccounts > 0 && !sd_delete_batch(run, accounts, naccounts, whole))
@@ -278,7 +279,7 @@ choose_accounts(Run *run, Account *accounts, int naccounts, int limit,
 			account->hold = sd_copy_hold(last->hold);
 			*held = lappend(*held, account);
 		}
-		else if (!sd_has_failed_before(run, last))
+		else if (!last->has_failed)
 			accounts[n++] = accounts[i];
 	}
 	*ntaken = i;

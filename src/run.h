@@ -49,9 +49,10 @@ typedef struct Account
 	int64	   *rows;			/* by step, of the last attempt */
 	int			attempts;		/* that failed before ... */
 	char	   *remembered;		/* ... as it is called in deletion_failure ... */
-	bool		is_internal;	/* ... with an error of class XX ... */
+	int64		hash;			/* ... of that ... */
 	TimestampTz last_attempt_at;
-	TimestampTz next_attempt_at;	/* ... if there were any */
+	TimestampTz next_attempt_at;
+	bool		has_failed;		/* ... if it is there */
 } Account;
 
 /* A row of a step that others refer to, and whose it is */
@@ -72,9 +73,8 @@ typedef struct RowSet RowSet;
 typedef struct FailingPosition
 {
 	bool		valid;
-	bool		is_internal;
-	TimestampTz last_attempt_at;
-	char	   *account;		/* its key as text */
+	TimestampTz next_attempt_at;
+	int64		hash;
 } FailingPosition;
 
 /* bytes that a row takes to which others refer, roughly */
@@ -164,6 +164,7 @@ typedef struct Run
 	Cursor		cursor;
 	bool		is_drained;		/* nothing more is due that has not failed
 								 * before ... */
+	bool		meets_failing;	/* some that were picked have failed before */
 	bool		tries_failing;	/* ... so it is the turn of those */
 	TimestampTz until;			/* until then; 0: not yet known */
 	FailingPosition passed;		/* the last of them that was tried */
@@ -193,10 +194,8 @@ typedef struct Run
 								 * deleted */
 	PlanStatement check_deferred;
 	Oid			user_id;		/* who called */
-	Account   **failing;		/* that have failed before ... */
-	int			nfailing;
-	int			next_failing;	/* ... the next one to be tried ... */
-	RowSet	   *failing_rows;	/* ... by their keys */
+	bool		has_failing;	/* some account has failed before ... */
+	RowSet	   *failing_rows;	/* ... by their keys; NULL: to be asked for */
 	struct
 	{
 		List	   *failed;		/* Account *: to be written as failing ... */
@@ -372,16 +371,22 @@ extern void sd_write_refusals(Run *run);
 /* failing.c */
 extern void sd_load_failing(Run *run);
 extern int64 sd_count_failing_due(Run *run);
-extern bool sd_has_failed_before(Run *run, Account *account);
+extern int	sd_find_failing(Run *run, Account *accounts, int naccounts);
 extern int	sd_copy_failing(Run *run, Account **accounts);
 extern bool sd_may_try_failing(Run *run);
 extern void sd_try_failing(Run *run, int64 limit);
 extern void sd_count_waiting(Run *run);
+
+/* remember.c */
 extern void sd_record_failing(Run *run, Account *accounts, int naccounts);
+extern void sd_note_gone(Run *run, Account *account);
 extern void sd_write_failing(Run *run);
 extern void sd_forget_failing(Oid schema, const char *policy);
+extern void sd_forget_accounts(Oid schema, const char *policy, char **keys,
+							   int nkeys);
 extern uint64 sd_retry(Oid schema, const char *account, const char *policy);
 extern void sd_retry_held(Oid schema);
+extern Datum sd_text_array(char **texts, int n);
 
 /* search.c */
 extern bool sd_delete_batch(Run *run, Account *accounts, int naccounts,
