@@ -80,6 +80,7 @@ OBJS = \
 	src/statement_account.o \
 	src/status.o \
 	src/step.o \
+	src/suspects.o \
 	src/turn.o
 PGFILEDESC = "scheduled_deletion - delete accounts and their rows on schedule"
 PG_CPPFLAGS = -DSCHEDULED_DELETION_VERSION='"$(EXTVERSION)"'

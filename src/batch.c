@@ -170,7 +170,11 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 		(*failure)->while_auditing =
 			attempt.table == run->plan->policy->audit_table;
 		if ((*failure)->kind == SD_RUN_FAILURE)
+		{
+			if (run->commits)
+				sd_suspect(run, attempt.accounts, attempt.naccounts);
 			sd_throw_failure(*failure);
+		}
 	}
 	else if (attempt.naccounts > 0)
 	{

@@ -53,6 +53,9 @@
 #define FAILING_BATCH		512
 #define SMALL_FAILING_BATCH	64
 
+/* so many of those whose fault it may not be are tried alone */
+#define MANY_UNCERTAIN		64
+
 /* remembered accounts, or keys to be looked up, that are in memory at once */
 #define CHUNK_SIZE		8192
 
@@ -71,7 +74,7 @@
 /* what is read of a row */
 #define COLUMNS \
 	"f.account, f.attempts, f.last_attempt_at, f.next_attempt_at," \
-	" pg_catalog.hashtextextended(f.account, 0)"
+	" pg_catalog.hashtextextended(f.account, 0), %s"
 
 /* What was read of deletion_failure, to be made accounts of */
 typedef struct Remembered
@@ -89,12 +92,13 @@ static void read_remembered(Run *run, Remembered *remembered,
 							const char *condition, FailingPosition *after,
 							int limit);
 static void forget_rows(Remembered *remembered, ErrorData *error);
-static void read_to_be_tried(Run *run, Remembered *remembered,
+static void read_to_be_tried(Run *run, Remembered *remembered, bool uncertain,
 							 FailingPosition *after, int limit);
+static bool are_left(Run *run);
 static void read_all(Run *run, Remembered *remembered, FailingPosition *after);
 static bool make_accounts(void *arg);
 static void make_account(Run *run, Account *account, SPITupleTable *rows, int i);
-static void fill_from_slot(Account *account, TupleTableSlot *slot);
+static void fill_from_slot(Run *run, Account *account, TupleTableSlot *slot);
 static void load_keys(Run *run);
 static int	look_up(Run *run, Account *accounts, int naccounts);
 static Datum hash_of_key(Datum key);
@@ -117,6 +121,8 @@ void
 sd_load_failing(Run *run)
 {
 	run->failing_rows = NULL;
+	run->uncertain = get_attnum(get_relname_relid("deletion_failure", run->policy->schema),
+								"uncertain");
 	run->has_failing = has_remembered(run);
 	if (run->has_failing && !has_exact_text(run->plan->key))
 		load_keys(run);
@@ -201,6 +207,7 @@ read_remembered(Run *run, Remembered *remembered, const char *condition,
 		sd_execute_as_owner(schema,
 							psprintf("SELECT " COLUMNS " FROM %s f"
 									 " WHERE f.policy OPERATOR(pg_catalog.=) $1 AND %s LIMIT $6",
+									 run->uncertain != 0 ? "f.uncertain" : "false",
 									 sd_own_table(schema, "deletion_failure"), condition),
 							SPI_OK_SELECT, lengthof(argtypes), argtypes, values, nulls);
 	remembered->rows = SPI_tuptable;
@@ -244,19 +251,25 @@ forget_rows(Remembered *remembered, ErrorData *error)
 
 /*
  * Read accounts whose time has come, in the order in which they are to be tried,
- * after a position, which moves on.  What is to come was written when the clock
- * was wrong.
+ * after a position, which moves on: those that have failed for certain, or the
+ * others.  What is to come was written when the clock was wrong.
  */
 static void
-read_to_be_tried(Run *run, Remembered *remembered, FailingPosition *after, int limit)
+read_to_be_tried(Run *run, Remembered *remembered, bool uncertain,
+				 FailingPosition *after, int limit)
 {
+	const char *which = "";
+
+	if (run->uncertain != 0)
+		which = uncertain ? "f.uncertain AND " : "NOT f.uncertain AND ";
 	read_remembered(run, remembered,
-					"f.next_attempt_at OPERATOR(pg_catalog.<=) $2"
-					" AND (f.last_attempt_at OPERATOR(pg_catalog.<) $2"
-					" OR f.last_attempt_at OPERATOR(pg_catalog.>) $3)"
-					" AND (f.next_attempt_at, pg_catalog.hashtextextended(f.account, 0))"
-					" OPERATOR(pg_catalog.>) ($4, $5)"
-					" ORDER BY f.next_attempt_at, 5", after, limit);
+					psprintf("%sf.next_attempt_at OPERATOR(pg_catalog.<=) $2"
+							 " AND (f.last_attempt_at OPERATOR(pg_catalog.<) $2"
+							 " OR f.last_attempt_at OPERATOR(pg_catalog.>) $3)"
+							 " AND (f.next_attempt_at, pg_catalog.hashtextextended(f.account, 0))"
+							 " OPERATOR(pg_catalog.>) ($4, $5)"
+							 " ORDER BY f.next_attempt_at, 5", which),
+					after, limit);
 }
 
 /* Read any of them, after a position, which moves on */
@@ -319,12 +332,14 @@ make_account(Run *run, Account *account, SPITupleTable *rows, int i)
 		DatumGetTimestampTz(SPI_getbinval(rows->vals[i], rows->tupdesc, 4, &is_null));
 	account->hash =
 		DatumGetInt64(SPI_getbinval(rows->vals[i], rows->tupdesc, 5, &is_null));
+	account->uncertain =
+		DatumGetBool(SPI_getbinval(rows->vals[i], rows->tupdesc, 6, &is_null));
 	account->has_failed = true;
 }
 
 /* What a row of deletion_failure says of an account but for its key */
 static void
-fill_from_slot(Account *account, TupleTableSlot *slot)
+fill_from_slot(Run *run, Account *account, TupleTableSlot *slot)
 {
 	bool		is_null;
 
@@ -336,6 +351,9 @@ fill_from_slot(Account *account, TupleTableSlot *slot)
 		DatumGetTimestampTz(slot_getattr(slot, ANUM_NEXT_ATTEMPT_AT, &is_null));
 	account->hash =
 		DatumGetInt64(hash_of_key(slot_getattr(slot, ANUM_ACCOUNT, &is_null)));
+	if (run->uncertain != 0)
+		account->uncertain =
+			DatumGetBool(slot_getattr(slot, run->uncertain, &is_null));
 }
 
 /* The hash of a key as text, which the indexes have */
@@ -390,6 +408,7 @@ sd_find_failing(Run *run, Account *accounts, int naccounts)
 		accounts[i].last_attempt_at = row->account->last_attempt_at;
 		accounts[i].next_attempt_at = row->account->next_attempt_at;
 		accounts[i].hash = row->account->hash;
+		accounts[i].uncertain = row->account->uncertain;
 		accounts[i].has_failed = true;
 		nfound++;
 	}
@@ -434,7 +453,7 @@ look_up(Run *run, Account *accounts, int naccounts)
 		if (index_getnext_slot(scan, ForwardScanDirection, slot) &&
 			is_of_key(slot, key))
 		{
-			fill_from_slot(&accounts[i], slot);
+			fill_from_slot(run, &accounts[i], slot);
 			nfound++;
 		}
 		MemoryContextReset(context);
@@ -460,8 +479,8 @@ is_of_key(TupleTableSlot *slot, Datum key)
 }
 
 /*
- * How many accounts that have failed before are due.  All are looked at: the
- * caller would else stop the run.
+ * How many accounts are due that have failed before; not those that only may have.
+ * All are looked at: the caller would else stop the run.
  */
 int64
 sd_count_failing_due(Run *run)
@@ -510,7 +529,7 @@ look_at_all(Run *run, void (*look) (Run *run, Account *account, int64 *count),
 static void
 count_due(Run *run, Account *account, int64 *count)
 {
-	*count += account->found;
+	*count += account->found && account->attempts > 0;
 }
 
 /*
@@ -520,11 +539,15 @@ count_due(Run *run, Account *account, int64 *count)
 int
 sd_copy_failing(Run *run, Account **accounts)
 {
-	FailingPosition first = {0};
 	Remembered	remembered = {0};
 
-	if (run->has_failing)
-		read_to_be_tried(run, &remembered, &first, FAILING_BATCH);
+	for (int i = 0; i < (run->uncertain != 0 ? 2 : 1) && run->has_failing &&
+		 remembered.naccounts == 0; i++)
+	{
+		FailingPosition first = {0};
+
+		read_to_be_tried(run, &remembered, i == 1, &first, FAILING_BATCH);
+	}
 	*accounts = remembered.accounts;
 	return remembered.naccounts;
 }
@@ -532,23 +555,39 @@ sd_copy_failing(Run *run, Account **accounts)
 /*
  * May accounts that have failed before be tried, and are there any whose time
  * has come? If that takes longer than all that went before, the others are left
- * to the next run, which begins with them.
+ * to the next run, which begins with them.  Those whose fault it may not be come
+ * last, and all in the same run: most of them can be deleted.
  */
 bool
 sd_may_try_failing(Run *run)
 {
-	FailingPosition position = run->passed;
-	Remembered	remembered;
-
 	if (run->until == 0)
 	{
 		TimestampTz now = GetCurrentTimestamp();
 
 		run->until = now + Max(now - run->started_at, LEAST_TIME);
 	}
-	if (!run->has_failing || GetCurrentTimestamp() >= run->until)
+	if (!run->has_failing)
 		return false;
-	read_to_be_tried(run, &remembered, &position, 1);
+	if (!run->tries_uncertain)
+	{
+		if (GetCurrentTimestamp() < run->until && are_left(run))
+			return true;
+		if (run->uncertain == 0)
+			return false;
+		run->tries_uncertain = true;
+	}
+	return are_left(run);
+}
+
+/* Are there any to be tried of those whose turn it is? */
+static bool
+are_left(Run *run)
+{
+	FailingPosition position = run->passed[run->tries_uncertain];
+	Remembered	remembered;
+
+	read_to_be_tried(run, &remembered, run->tries_uncertain, &position, 1);
 	return remembered.nrows > 0;
 }
 
@@ -556,7 +595,8 @@ sd_may_try_failing(Run *run)
 void
 sd_try_failing(Run *run, int64 limit)
 {
-	Remembered	remembered;
+	Account    *accounts;
+	int			n;
 
 	if (!run->tries_failing)
 	{
@@ -567,16 +607,46 @@ sd_try_failing(Run *run, int64 limit)
 	MemoryContextReset(run->batch_context);
 	MemoryContextSwitchTo(run->batch_context);
 	limit = Min(limit, run->can_defer ? SMALL_FAILING_BATCH : FAILING_BATCH);
+	if (run->tries_uncertain)
+		limit = Min(limit, sd_next_uncertain_batch(run));
 	if (run->commits)
 		limit = Min(limit, Min(run->batch_size, run->pace.size));
+	if (run->announced > 0)
+		limit = Min(limit, run->announced);
 	if (limit > 0)
 	{
-		read_to_be_tried(run, &remembered, &run->passed, limit);
-		if (remembered.naccounts > 0)
-			(void) sd_delete_batch(run, remembered.accounts, remembered.naccounts, false);
-		sd_record_results(run, remembered.accounts, remembered.naccounts);
+		n = sd_next_failing(run, &accounts, limit);
+		if (run->tries_uncertain)
+			run->tried_uncertain += n;
+		if (n > 0)
+			(void) sd_delete_batch(run, accounts, n, false);
+		sd_record_results(run, accounts, n);
 	}
 	MemoryContextSwitchTo(run->transaction_context);
+}
+
+/*
+ * How many accounts to try together of which one may end the run: each alone, unless
+ * they are many, so that it takes few of the others along
+ */
+int
+sd_next_uncertain_batch(Run *run)
+{
+	if (sd_has_related_accounts(run->plan))
+		return SMALL_FAILING_BATCH;
+	return 1 + run->tried_uncertain / MANY_UNCERTAIN;
+}
+
+/* The next ones to be tried, no more than so many; returns how many */
+int
+sd_next_failing(Run *run, Account **accounts, int limit)
+{
+	Remembered	remembered;
+
+	read_to_be_tried(run, &remembered, run->tries_uncertain,
+					 &run->passed[run->tries_uncertain], limit);
+	*accounts = remembered.accounts;
+	return remembered.naccounts;
 }
 
 /*
@@ -594,7 +664,7 @@ was_tried(Run *run, Account *account)
 static bool
 is_passed(Run *run, Account *account)
 {
-	FailingPosition *passed = &run->passed;
+	FailingPosition *passed = &run->passed[account->uncertain];
 
 	if (!passed->valid)
 		return false;

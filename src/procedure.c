@@ -48,6 +48,7 @@ typedef struct Turn
 	int64		pause;			/* before it */
 	TimestampTz began_at;		/* after that */
 	TimestampTz written_at;		/* when the ledger was written last */
+	bool		is_committing;	/* it has done what it is about */
 	bool		is_first;		/* it only looks whether the run can start */
 	MemoryContext context;
 } Turn;
@@ -148,6 +149,7 @@ run_policy(Call *call, Run *run)
 	{
 		Run			before = *run;
 		ErrorData  *error = in_transaction(&turn);
+		List	   *suspects = run->suspects;
 
 		if (error == NULL)
 		{
@@ -168,6 +170,7 @@ run_policy(Call *call, Run *run)
 			run->stop_reason = error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
 				run->fatal_failure->kind == SD_RUN_FAILURE ? "cancelled" : "failed";
 			run->completed_at = GetCurrentTimestamp();
+			run->suspects = suspects;
 			sd_log_end(run);
 			write_failed_run(&turn);
 			return error;
@@ -219,9 +222,14 @@ in_transaction(Turn *turn)
 
 	MemoryContextReset(turn->context);
 	caller_context = MemoryContextSwitchTo(turn->context);
+	turn->run->suspects = NIL;
+	turn->is_committing = false;
 	error = sd_in_subtransaction(transaction_body, turn, true, &done);
 	if (error == NULL)
+	{
+		turn->is_committing = true;
 		error = commit(turn->call);
+	}
 	MemoryContextSwitchTo(caller_context);
 	return error;
 }
@@ -253,6 +261,8 @@ transaction_body(void *arg)
 	if (run->stop_reason != NULL)
 		run->completed_at = GetCurrentTimestamp();
 	write_run(turn);
+	if (run->stop_reason != NULL || lagging == NULL)
+		sd_announce_batch(run);
 	SPI_finish();
 	return true;
 }
@@ -293,6 +303,7 @@ do_batch(Turn *turn)
 	sd_begin_transaction(run, linitial(policies));
 	if (turn->is_first)
 	{
+		sd_suspect_interrupted(run);
 		run->due = sd_count_due(run, PG_INT64_MAX);
 		if (!run->release_brake)
 			sd_brake(run);
@@ -366,6 +377,13 @@ write_body(void *arg)
 	sd_set_lock_timeout(sd_lock_timeout);
 	SPI_connect();
 	sd_write_run(turn->call, turn->run);
+
+	/* which accounts a commit was of is left to the next run to find out */
+	if (turn->run->stop_reason != NULL && !turn->is_committing)
+	{
+		sd_write_suspects(turn->run);
+		sd_announce_batch(turn->run);
+	}
 	SPI_finish();
 	return true;
 }
@@ -376,6 +394,7 @@ throw_end(Call *call, Run *run)
 {
 	Failure    *failure = run->fatal_failure;
 	const char *hint = failure->hint;
+	const char *suspects = "";
 	int64		ndeleted = 0;
 	ListCell   *lc;
 
@@ -387,13 +406,17 @@ throw_end(Call *call, Run *run)
 	else if (hint == NULL && failure->kind == SD_MOMENT_FAILURE &&
 			 failure->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
 		hint = "Another session has locked a table of the policy for long: pg_locks shows which; while a run waits, so does pg_blocking_pids().";
+	if (run->suspects != NIL)
+		suspects = psprintf("%sTable deletion_failure has the accounts that were being deleted, which are tried last from now on.",
+							hint != NULL ? " " : "");
 	ereport(ERROR,
 			(errcode(failure->sqlstate),
 			 errmsg("%s", failure->message),
 			 errdetail_plural("%lld account was deleted and committed before.",
 							  "%lld accounts were deleted and committed before.",
 							  ndeleted, (long long) ndeleted),
-			 hint != NULL ? errhint("%s", hint) : 0));
+			 hint != NULL || *suspects != '\0' ?
+			 errhint("%s%s", hint != NULL ? hint : "", suspects) : 0));
 }
 
 /*

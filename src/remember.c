@@ -54,9 +54,11 @@ sd_record_failing(Run *run, Account *accounts, int naccounts)
 {
 	for (int i = 0; i < naccounts; i++)
 	{
-		if (accounts[i].state == SD_FAILED)
+		if (accounts[i].state == SD_FAILED ||
+			(accounts[i].state == SD_SKIPPED && accounts[i].failure != NULL &&
+			 run->uncertain != 0))
 			note(run, &run->notes.failed, &accounts[i]);
-		else if (accounts[i].attempts > 0 && accounts[i].state != SD_SKIPPED)
+		else if (accounts[i].remembered != NULL && accounts[i].state != SD_SKIPPED)
 			sd_note_gone(run, &accounts[i]);
 	}
 	if (list_length(run->notes.failed) >= Max(FEW_NOTES, run->results.failed / 2))
@@ -90,6 +92,7 @@ note(Run *run, List **notes, Account *account)
 		copy->nulls[i] = false;
 	}
 	copy->attempts = account->attempts;
+	copy->uncertain = account->state == SD_SKIPPED;
 	if (account->remembered != NULL)
 		copy->remembered = pstrdup(account->remembered);
 	if (account->failure != NULL)
@@ -172,10 +175,12 @@ remember(Run *run, Account **accounts, int naccounts)
 	Oid			schema = run->policy->schema;
 	Oid			argtypes[] = {TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID,
 		INT4ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-	TEXTARRAYOID, TEXTARRAYOID, OIDOID, NAMEARRAYOID};
+	TEXTARRAYOID, TEXTARRAYOID, OIDOID, NAMEARRAYOID, BOOLARRAYOID};
 	Datum		values[lengthof(argtypes)];
 	char	  **texts[5];
 	Datum	   *attempts = palloc(sizeof(Datum) * Max(naccounts, 1));
+	Datum	   *uncertain = palloc(sizeof(Datum) * Max(naccounts, 1));
+	bool		has_column = run->uncertain != 0;
 	Datum	   *next_attempts = palloc(sizeof(Datum) * Max(naccounts, 1));
 
 	if (naccounts == 0)
@@ -186,7 +191,10 @@ remember(Run *run, Account **accounts, int naccounts)
 	{
 		Failure    *failure = accounts[i]->failure;
 
-		attempts[i] = Int32GetDatum(accounts[i]->attempts + 1);
+		/* a lock that was not to be had once is no failure yet */
+		attempts[i] = Int32GetDatum(accounts[i]->attempts +
+									(accounts[i]->uncertain && accounts[i]->remembered == NULL ? 0 : 1));
+		uncertain[i] = BoolGetDatum(accounts[i]->uncertain);
 		next_attempts[i] = TimestampTzGetDatum(next_attempt(accounts[i]));
 		texts[0][i] = accounts[i]->remembered != NULL ? accounts[i]->remembered :
 			sd_key_text(run->plan->key, accounts[i]->key);
@@ -209,6 +217,8 @@ remember(Run *run, Account **accounts, int naccounts)
 		values[4 + i] = sd_text_array(texts[i], naccounts);
 	values[9] = ObjectIdGetDatum(run->policy->account_table);
 	values[10] = sd_name_array(run->policy->key_columns);
+	values[11] = PointerGetDatum(construct_array(uncertain, naccounts, BOOLOID,
+												 sizeof(bool), true, TYPALIGN_CHAR));
 
 	/*
 	 * INSERT INTO deletion_failure (...) SELECT ... FROM unnest(...) ON
@@ -218,12 +228,12 @@ remember(Run *run, Account **accounts, int naccounts)
 	(void) sd_execute_as_owner(schema,
 							   psprintf("INSERT INTO %s (policy, account, attempts,"
 										" first_attempt_at, last_attempt_at, next_attempt_at,"
-										" sqlstate, table_name, constraint_name, message)"
-										" SELECT $1, u.a, u.n, $2, $2, u.t, u.s, u.r, u.c, u.m"
+										" sqlstate, table_name, constraint_name, message%s)"
+										" SELECT $1, u.a, u.n, $2, $2, u.t, u.s, u.r, u.c, u.m%s"
 										" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
 										" pg_catalog.unnest($5), pg_catalog.unnest($6),"
 										" pg_catalog.unnest($7), pg_catalog.unnest($8),"
-										" pg_catalog.unnest($9)) u (a, n, t, s, r, c, m)"
+										" pg_catalog.unnest($9), pg_catalog.unnest($12)) u (a, n, t, s, r, c, m, o)"
 										" WHERE EXISTS (SELECT FROM %s p WHERE p.policy OPERATOR(pg_catalog.=) $1"
 										" AND p.account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $10"
 										" AND p.key_columns OPERATOR(pg_catalog.=) $11)"
@@ -235,9 +245,12 @@ remember(Run *run, Account **accounts, int naccounts)
 										" sqlstate = excluded.sqlstate,"
 										" table_name = excluded.table_name,"
 										" constraint_name = excluded.constraint_name,"
-										" message = excluded.message",
+										" message = excluded.message%s",
 										sd_own_table(schema, "deletion_failure"),
-										sd_own_table(schema, "deletion_policy")),
+										has_column ? ", uncertain" : "",
+										has_column ? ", u.o" : "",
+										sd_own_table(schema, "deletion_policy"),
+										has_column ? ", uncertain = excluded.uncertain" : ""),
 							   SPI_OK_INSERT, lengthof(argtypes), argtypes,
 							   values, NULL);
 }
@@ -255,7 +268,7 @@ next_attempt(Account *account)
 	int64		wait = FIRST_WAIT;
 
 	if (failure->kind == SD_SCHEMA_FAILURE || failure->kind == SD_SERVER_FAILURE ||
-		failure->while_auditing)
+		failure->kind == SD_MOMENT_FAILURE || failure->while_auditing)
 		return GetCurrentTimestamp();
 	for (int i = 0; i < account->attempts && wait < LONGEST_WAIT; i++)
 		wait *= 2;

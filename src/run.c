@@ -37,7 +37,6 @@ static int	choose_accounts(Run *run, Account *accounts, int naccounts,
 							int *ntaken);
 static Account *pick_accounts(Run *run, int64 limit, int *naccounts);
 static void check_cursor(Run *run);
-static void move_cursor(Run *run, Account *last);
 
 /*
  * Run a policy in the current transaction as the fields under "Arguments" say, and
@@ -49,6 +48,8 @@ sd_run(Run *run, DeletionPolicy *policy)
 {
 	sd_begin_run(run);
 	sd_begin_transaction(run, policy);
+	if (!run->dry_run)
+		sd_suspect_interrupted(run);
 	if (!run->release_brake)
 		sd_brake(run);
 	while (run->stop_reason == NULL)
@@ -218,6 +219,8 @@ delete_due_accounts(Run *run)
 	int64		limit = within_limit(run, sd_choose_batch(run, &whole));
 	int			naccounts = 0;
 
+	if (run->announced > 0)
+		limit = Min(limit, run->announced);
 	while (naccounts == 0 && !run->is_drained && limit > 0)
 	{
 		int64		npick = run->meets_failing || sd_held_accounts(run) != NULL ?
@@ -244,7 +247,7 @@ delete_due_accounts(Run *run)
 			foreach(lc, held)
 				sd_record_held(run, lfirst(lc));
 			if (ntaken > 0)
-				move_cursor(run, &last);
+				sd_move_cursor(run, &last);
 			run->is_drained = ntaken == npicked && npicked < npick;
 			sd_batch_was_deleted(run, naccounts);
 		}
@@ -284,6 +287,37 @@ choose_accounts(Run *run, Account *accounts, int naccounts, int limit,
 	}
 	*ntaken = i;
 	return n;
+}
+
+/*
+ * The keys, as text, of so many accounts that the next batch would have; the cursor
+ * moves on
+ */
+List *
+sd_next_accounts(Run *run, int limit)
+{
+	List	   *keys = NIL;
+	bool		is_drained = false;
+
+	while (!is_drained && list_length(keys) < limit)
+	{
+		int			npicked;
+		int			ntaken;
+		Account    *accounts = pick_accounts(run, PICK_SIZE, &npicked);
+		List	   *held;
+		Account		last;
+		int			n;
+
+		(void) sd_find_failing(run, accounts, npicked);
+		n = choose_accounts(run, accounts, npicked, limit - list_length(keys), &held,
+							&last, &ntaken);
+		for (int i = 0; i < n; i++)
+			keys = lappend(keys, sd_key_text(run->plan->key, accounts[i].key));
+		if (ntaken > 0)
+			sd_move_cursor(run, &last);
+		is_drained = ntaken == npicked && npicked < PICK_SIZE;
+	}
+	return keys;
 }
 
 /* Pick the accounts that are due next, without a lock */
@@ -341,8 +375,8 @@ check_cursor(Run *run)
 }
 
 /* Let the next pick begin after an account, whose key is copied */
-static void
-move_cursor(Run *run, Account *last)
+void
+sd_move_cursor(Run *run, Account *last)
 {
 	PlanKey    *key = run->plan->key;
 	Cursor	   *cursor = &run->cursor;

@@ -39,6 +39,7 @@
  *	refusal.c	those on hold are left alone, and that is told
  *	failing.c	those that have failed before, tried last
  *	remember.c	what is remembered of them
+ *	suspects.c	and of those whom a run was deleting when it ended
  *	search.c	delete a batch; find the accounts that fail
  *	batch.c		one attempt: lock, collect, blockers, steps, audit, prove
  *	execute.c		its steps, and the proof that all is gone

@@ -356,6 +356,7 @@ charge(Run *run, Account *account, Failure *failure)
 	if (failure->kind == SD_MOMENT_FAILURE)
 	{
 		account->state = SD_SKIPPED;
+		account->failure = failure;
 		return;
 	}
 	account->state = SD_FAILED;
