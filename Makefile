@@ -38,6 +38,7 @@ OBJS = \
 	src/estimate.o \
 	src/execute.o \
 	src/failing.o \
+	src/failing_notes.o \
 	src/failure.o \
 	src/finding.o \
 	src/guard.o \
@@ -81,6 +82,7 @@ OBJS = \
 	src/statement_account.o \
 	src/status.o \
 	src/step.o \
+	src/suspects.o \
 	src/trigger.o \
 	src/turn.o \
 	src/writers.o

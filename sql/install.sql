@@ -63,11 +63,12 @@ FROM pg_proc JOIN pg_language l ON l.oid = prolang WHERE pronamespace = 'erasure
 SELECT proname FROM pg_proc WHERE pronamespace = 'erasure'::regnamespace AND proisstrict ORDER BY 1;
 
 -- the tables are ordinary ones of one owner, and nothing is attached to them but their keys
+-- and a constant
 SELECT relname, relkind, relpersistence, relrowsecurity, relhasrules, relhassubclass, reloptions,
     relowner = (SELECT extowner FROM pg_extension WHERE extname = 'scheduled_deletion') AS is_owner
 FROM pg_class WHERE relnamespace = 'erasure'::regnamespace AND relkind NOT IN ('i', 't') ORDER BY 1;
 SELECT tgrelid::regclass AS table_name, tgname FROM pg_trigger WHERE tgrelid IN (SELECT objid FROM object) AND NOT tgisinternal;
-SELECT adrelid::regclass AS table_name FROM pg_attrdef WHERE adrelid IN (SELECT objid FROM object);
+SELECT adrelid::regclass AS table_name, pg_get_expr(adbin, adrelid) AS default FROM pg_attrdef WHERE adrelid IN (SELECT objid FROM object);
 
 -- only a superuser installs it, and owns it then: its tables are written as their owner
 SELECT DISTINCT superuser, trusted, relocatable, schema FROM pg_available_extension_versions WHERE name = 'scheduled_deletion';

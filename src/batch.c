@@ -185,7 +185,11 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 		(*failure)->while_auditing =
 			attempt.table == run->plan->policy->audit_table;
 		if ((*failure)->kind == SD_RUN_FAILURE)
+		{
+			if (run->commits)
+				sd_suspect(run, attempt.accounts, attempt.naccounts);
 			sd_throw_failure(*failure);
+		}
 		if (sd_tells_late_row(error))
 			(*failure)->kind = SD_MOMENT_FAILURE;
 	}

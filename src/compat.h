@@ -106,4 +106,13 @@ typedef JsonbInState JsonbState;
 #define SD_PLANNER_ARGUMENTS parse, query_string, cursor_options, params, es
 #endif
 
+/* 18 lets a scan be counted by whoever explains it */
+#if PG_VERSION_NUM >= 180000
+#define sd_index_beginscan(table, index, snapshot, nkeys) \
+	index_beginscan(table, index, snapshot, NULL, nkeys, 0)
+#else
+#define sd_index_beginscan(table, index, snapshot, nkeys) \
+	index_beginscan(table, index, snapshot, nkeys, 0)
+#endif
+
 #endif							/* COMPAT_H */

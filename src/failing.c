@@ -4,15 +4,17 @@
  *	  Accounts that have failed before: deletion_failure remembers them, so that
  *	  they are tried last, and not before some time has passed.
  *
- * A transaction of a run reads them once, leaves them out of what it picks, and
- * tries those whose time has come when nothing else is due, in small batches:
- * however many they are, they keep no other account from being deleted, and
- * cost a batch of others nothing.  The time between two attempts doubles, up to
- * twelve hours, so that each nightly run tries them all.
+ * A run asks of the accounts that it picks which are remembered, and leaves those
+ * out.  It tries those whose time has come when nothing else is due, in their
+ * order and in small batches: however many are remembered, they keep no other
+ * account from being deleted, and cost a batch of others nearly nothing.  The time
+ * between two attempts doubles, up to twelve hours, so that each nightly run tries
+ * them all.
  *
- * What became of an account is written in the transaction of the run, under the
- * lock of the account: two runs never write of the same one.  Nobody waits for what
- * is written, nor does the run.
+ * An account is found there by its key as text, where equal keys have equal texts;
+ * of keys of other types all are read.
+ *
+ * What is written there is in remember.c.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -23,20 +25,25 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "common/pg_prng.h"
-#include "utils/array.h"
+#include "common/hashfn.h"
+#include "executor/tuptable.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "run.h"
-
-/* the wait after the first failure, in microseconds, and the longest one */
-#define FIRST_WAIT		(10 * USECS_PER_MINUTE)
-#define LONGEST_WAIT	(12 * USECS_PER_HOUR)
 
 /*
  * Accounts that are tried together; most of them will fail again.  Where
@@ -46,151 +53,483 @@
 #define FAILING_BATCH		512
 #define SMALL_FAILING_BATCH	64
 
-/* accounts that have failed, of which nothing need be written yet */
-#define FEW_NOTES		65536
+/* so many of those whose fault it may not be are tried alone */
+#define MANY_UNCERTAIN		64
 
-/* how long writing may wait for a lock, in milliseconds */
-#define LOCK_TIMEOUT	100
+/* remembered accounts, or keys to be looked up, that are in memory at once */
+#define CHUNK_SIZE		8192
+
+/* so few that each run looks at all of them at its end */
+#define FEW_REMEMBERED	256
 
 /* what they may take at least, in microseconds */
 #define LEAST_TIME		(10 * USECS_PER_SEC)
+
+/* columns of deletion_failure, whose order no version changes */
+#define ANUM_ACCOUNT			2
+#define ANUM_ATTEMPTS			3
+#define ANUM_LAST_ATTEMPT_AT	5
+#define ANUM_NEXT_ATTEMPT_AT	6
+
+/* what is read of a row */
+#define COLUMNS \
+	"f.account, f.attempts, f.last_attempt_at, f.next_attempt_at," \
+	" pg_catalog.hashtextextended(f.account, 0), %s"
 
 /* What was read of deletion_failure, to be made accounts of */
 typedef struct Remembered
 {
 	Run		   *run;
-	SPITupleTable *rows;		/* account, next_attempt_at, attempts,
-								 * last_attempt_at, is it an error of class XX */
-	uint64		n;
+	SPITupleTable *rows;
+	int			nrows;
+	Account    *accounts;		/* but for those on hold ... */
+	int			naccounts;		/* ... of which there are so many */
 } Remembered;
 
-static void read_failing(Run *run, Remembered *remembered);
+static bool has_remembered(Run *run);
+static bool has_exact_text(PlanKey *key);
+static void read_remembered(Run *run, Remembered *remembered,
+							const char *condition, FailingPosition *after,
+							int limit);
+static void forget_rows(Remembered *remembered, ErrorData *error);
+static void read_to_be_tried(Run *run, Remembered *remembered, bool uncertain,
+							 FailingPosition *after, int limit);
+static bool are_left(Run *run);
+static void read_all(Run *run, Remembered *remembered, FailingPosition *after);
 static bool make_accounts(void *arg);
-static int	take_failing(Run *run, int *next, Account *accounts, int limit);
+static void make_account(Run *run, Account *account, SPITupleTable *rows, int i);
+static void fill_from_slot(Run *run, Account *account, TupleTableSlot *slot);
+static void load_keys(Run *run);
+static int	look_up(Run *run, Account *accounts, int naccounts);
+static Datum hash_of_key(Datum key);
+static bool is_of_key(TupleTableSlot *slot, Datum key);
+static void look_at_all(Run *run,
+						void (*look) (Run *run, Account *account, int64 *count),
+						int64 *count);
+static void count_due(Run *run, Account *account, int64 *count);
 static bool was_tried(Run *run, Account *account);
 static bool is_passed(Run *run, Account *account);
-static void pass(Run *run, Account *account);
-static void note(Run *run, List **notes, Account *account);
-static bool write_body(void *arg);
-static void forget(Run *run, List *accounts);
-static void remember(Run *run, Account **accounts, int naccounts);
-static TimestampTz next_attempt(Account *account);
-static void delete_failures(Oid schema, const char *policy, Datum accounts,
-							bool all);
-static Datum text_array(char **texts, int n);
+static bool is_waiting(Run *run, Account *account);
+static void count_if_waiting(Run *run, Account *account, int64 *count);
+static bool count_waiting_of_due(Run *run);
 
 /*
- * Read the accounts of the policy that have failed before; those on hold do so
- * no more.  If they cannot be read as keys any more, since those have another
- * type now, they are forgotten.
+ * Begin to know who has failed before, in a transaction: whether anybody of the
+ * policy is remembered and, where keys have no exact text, who.
  */
 void
 sd_load_failing(Run *run)
 {
-	Remembered	remembered;
-	bool		done;
-	ErrorData  *error;
-
-	read_failing(run, &remembered);
-	error = sd_in_subtransaction(make_accounts, &remembered, true, &done);
-	SPI_freetuptable(remembered.rows);
-	if (error == NULL)
-		return;
-	if (sd_concerns_the_call(error))
-		ReThrowError(error);
-	run->nfailing = run->next_failing = 0;
-	run->notes.gone = NIL;
-	sd_forget_failing(run->policy->schema, run->policy->name);
+	run->failing_rows = NULL;
+	run->uncertain = get_attnum(get_relname_relid("deletion_failure", run->policy->schema),
+								"uncertain");
+	run->has_failing = has_remembered(run);
+	if (run->has_failing && !has_exact_text(run->plan->key))
+		load_keys(run);
 }
 
-static void
-read_failing(Run *run, Remembered *remembered)
+static bool
+has_remembered(Run *run)
 {
 	Oid			argtypes[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(run->policy->name)};
-	Oid			schema = run->policy->schema;
+	uint64		n = sd_execute_as_owner(run->policy->schema,
+										psprintf("SELECT FROM %s WHERE policy OPERATOR(pg_catalog.=) $1 LIMIT 1",
+												 sd_own_table(run->policy->schema, "deletion_failure")),
+										SPI_OK_SELECT, lengthof(argtypes), argtypes,
+										values, NULL);
 
-	/* internal errors last: each ends a run */
-	remembered->run = run;
-	remembered->n = sd_execute_as_owner(schema,
-										psprintf("SELECT account, next_attempt_at, attempts, last_attempt_at,"
-												 " sqlstate OPERATOR(pg_catalog.~~) 'XX%%'"
-												 " FROM %s WHERE policy OPERATOR(pg_catalog.=) $1"
-												 " ORDER BY 5, last_attempt_at, account COLLATE pg_catalog.\"C\"",
-												 sd_own_table(schema, "deletion_failure")),
-										SPI_OK_SELECT, 1, argtypes, values, NULL);
-	remembered->rows = SPI_tuptable;
+	SPI_freetuptable(SPI_tuptable);
+	return n > 0;
 }
 
+/*
+ * Do values that the key takes for equal have the same text?  Then who is
+ * remembered can be asked by that.
+ */
+static bool
+has_exact_text(PlanKey *key)
+{
+	for (int i = 0; i < key->ncolumns; i++)
+	{
+		KeyColumn  *column = &key->columns[i];
+
+		if (column->opfamily >= FirstNormalObjectId)
+			return false;
+		switch (column->type)
+		{
+			case INT2OID:
+			case INT4OID:
+			case INT8OID:
+			case OIDOID:
+			case UUIDOID:
+			case DATEOID:
+			case BYTEAOID:
+				break;
+			case TEXTOID:
+			case VARCHAROID:
+				if (!get_collation_isdeterministic(column->collation))
+					return false;
+				break;
+			default:
+				return false;
+		}
+	}
+	return true;
+}
+
+/*
+ * Read rows of the policy in the current memory context: those that satisfy a
+ * condition on what is $2 to $5, in the order of the columns named last, after a
+ * position, no more than so many.
+ */
+static void
+read_remembered(Run *run, Remembered *remembered, const char *condition,
+				FailingPosition *after, int limit)
+{
+	Oid			schema = run->policy->schema;
+	Oid			argtypes[] = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+	TIMESTAMPTZOID, INT8OID, INT4OID};
+	Datum		values[lengthof(argtypes)];
+	char		nulls[] = "      ";
+	bool		done;
+	ErrorData  *error;
+
+	values[0] = CStringGetTextDatum(run->policy->name);
+	values[1] = TimestampTzGetDatum(run->started_at);
+	values[2] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[3] = TimestampTzGetDatum(after->valid ? after->next_attempt_at : DT_NOBEGIN);
+	values[4] = Int64GetDatum(after->valid ? after->hash : PG_INT64_MIN);
+	values[5] = Int32GetDatum(limit);
+
+	remembered->run = run;
+	remembered->nrows =
+		sd_execute_as_owner(schema,
+							psprintf("SELECT " COLUMNS " FROM %s f"
+									 " WHERE f.policy OPERATOR(pg_catalog.=) $1 AND %s LIMIT $6",
+									 run->uncertain != 0 ? "f.uncertain" : "false",
+									 sd_own_table(schema, "deletion_failure"), condition),
+							SPI_OK_SELECT, lengthof(argtypes), argtypes, values, nulls);
+	remembered->rows = SPI_tuptable;
+	remembered->naccounts = 0;
+	if (remembered->nrows > 0)
+	{
+		bool		is_null;
+		HeapTuple	last = remembered->rows->vals[remembered->nrows - 1];
+
+		after->valid = true;
+		after->next_attempt_at =
+			DatumGetTimestampTz(SPI_getbinval(last, remembered->rows->tupdesc, 4,
+											  &is_null));
+		after->hash = DatumGetInt64(SPI_getbinval(last, remembered->rows->tupdesc, 5,
+												  &is_null));
+		error = sd_in_subtransaction(make_accounts, remembered, true, &done);
+		if (error != NULL)
+			forget_rows(remembered, error);
+	}
+	SPI_freetuptable(remembered->rows);
+}
+
+/*
+ * Rows that cannot be read as keys any more, since those have another type now,
+ * are forgotten; any other error is thrown on.
+ */
+static void
+forget_rows(Remembered *remembered, ErrorData *error)
+{
+	Run		   *run = remembered->run;
+	char	  **keys = palloc(sizeof(char *) * remembered->nrows);
+
+	if (sd_concerns_the_call(error))
+		ReThrowError(error);
+	for (int i = 0; i < remembered->nrows; i++)
+		keys[i] = SPI_getvalue(remembered->rows->vals[i], remembered->rows->tupdesc, 1);
+	remembered->naccounts = 0;
+	sd_forget_accounts(run->policy->schema, run->policy->name, keys,
+					   remembered->nrows);
+}
+
+/*
+ * Read accounts whose time has come, in the order in which they are to be tried,
+ * after a position, which moves on: those that have failed for certain, or the
+ * others.  What is to come was written when the clock was wrong.
+ */
+static void
+read_to_be_tried(Run *run, Remembered *remembered, bool uncertain,
+				 FailingPosition *after, int limit)
+{
+	const char *which = "";
+
+	if (run->uncertain != 0)
+		which = uncertain ? "f.uncertain AND " : "NOT f.uncertain AND ";
+	read_remembered(run, remembered,
+					psprintf("%sf.next_attempt_at OPERATOR(pg_catalog.<=) $2"
+							 " AND (f.last_attempt_at OPERATOR(pg_catalog.<) $2"
+							 " OR f.last_attempt_at OPERATOR(pg_catalog.>) $3)"
+							 " AND (f.next_attempt_at, pg_catalog.hashtextextended(f.account, 0))"
+							 " OPERATOR(pg_catalog.>) ($4, $5)"
+							 " ORDER BY f.next_attempt_at, 5", which),
+					after, limit);
+}
+
+/* Read any of them, after a position, which moves on */
+static void
+read_all(Run *run, Remembered *remembered, FailingPosition *after)
+{
+	read_remembered(run, remembered,
+					"pg_catalog.hashtextextended(f.account, 0) OPERATOR(pg_catalog.>) $5"
+					" ORDER BY 5", after, CHUNK_SIZE);
+}
+
+/* Accounts of the rows; of those that are on hold it is noted that they are */
 static bool
 make_accounts(void *arg)
 {
 	Remembered *remembered = arg;
-	TupleDesc	tupdesc = remembered->rows->tupdesc;
 	Run		   *run = remembered->run;
-	PlanStep   *step = run->plan->account;
-	int			nkeys = run->plan->key->ncolumns;
 	int			nestlevel = sd_begin_portable_text();
+	int			n = 0;
 
-	run->failing = palloc_extended(sizeof(Account *) * Max(remembered->n, 1),
-								   MCXT_ALLOC_HUGE);
-	run->failing_rows = sd_make_rows(step);
-	run->nfailing = run->next_failing = 0;
-	for (uint64 i = 0; i < remembered->n; i++)
+	remembered->accounts = palloc0(sizeof(Account) * remembered->nrows);
+	for (int i = 0; i < remembered->nrows; i++)
 	{
-		HeapTuple	tuple = remembered->rows->vals[i];
-		Account    *account = palloc0(sizeof(Account));
-		bool		is_null;
+		Account    *account = &remembered->accounts[n];
 
-		account->remembered = SPI_getvalue(tuple, tupdesc, 1);
-		account->key = palloc0(sizeof(Datum) * step->nvalues);
-		memcpy(account->key,
-			   sd_key_from_text(run->plan->key, account->remembered),
-			   sizeof(Datum) * nkeys);
-		account->nulls = palloc(sizeof(bool) * step->nvalues);
-		memset(account->nulls, true, sizeof(bool) * step->nvalues);
-		memset(account->nulls, false, sizeof(bool) * nkeys);
-		account->rows = palloc0(sizeof(int64) * list_length(run->plan->steps));
-		account->next_attempt_at =
-			DatumGetTimestampTz(SPI_getbinval(tuple, tupdesc, 2, &is_null));
-		account->attempts =
-			DatumGetInt32(SPI_getbinval(tuple, tupdesc, 3, &is_null));
-		account->last_attempt_at =
-			DatumGetTimestampTz(SPI_getbinval(tuple, tupdesc, 4, &is_null));
-		account->is_internal =
-			DatumGetBool(SPI_getbinval(tuple, tupdesc, 5, &is_null));
+		memset(account, 0, sizeof(Account));
+		make_account(run, account, remembered->rows, i);
 		if (sd_is_held(run, account))
-			note(run, &run->notes.gone, account);
+			sd_note_gone(run, account);
 		else
-			run->failing[run->nfailing++] = account;
-		if (is_passed(run, account))
-			run->next_failing = run->nfailing;
-		sd_add_account(run->failing_rows, step, account);
+			n++;
 	}
 	AtEOXact_GUC(true, nestlevel);
+	remembered->naccounts = n;
 	return true;
 }
 
-/* How many accounts that have failed before are due */
+/* The account of a row, pending, in the current memory context */
+static void
+make_account(Run *run, Account *account, SPITupleTable *rows, int i)
+{
+	PlanStep   *step = run->plan->account;
+	int			nkeys = run->plan->key->ncolumns;
+	bool		is_null;
+
+	account->remembered = SPI_getvalue(rows->vals[i], rows->tupdesc, 1);
+	account->key = palloc0(sizeof(Datum) * step->nvalues);
+	memcpy(account->key,
+		   sd_key_from_text(run->plan->key, account->remembered),
+		   sizeof(Datum) * nkeys);
+	account->nulls = palloc(sizeof(bool) * step->nvalues);
+	memset(account->nulls, true, sizeof(bool) * step->nvalues);
+	memset(account->nulls, false, sizeof(bool) * nkeys);
+	account->rows = palloc0(sizeof(int64) * list_length(run->plan->steps));
+	account->attempts =
+		DatumGetInt32(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &is_null));
+	account->last_attempt_at =
+		DatumGetTimestampTz(SPI_getbinval(rows->vals[i], rows->tupdesc, 3, &is_null));
+	account->next_attempt_at =
+		DatumGetTimestampTz(SPI_getbinval(rows->vals[i], rows->tupdesc, 4, &is_null));
+	account->hash =
+		DatumGetInt64(SPI_getbinval(rows->vals[i], rows->tupdesc, 5, &is_null));
+	account->uncertain =
+		DatumGetBool(SPI_getbinval(rows->vals[i], rows->tupdesc, 6, &is_null));
+	account->has_failed = true;
+}
+
+/* What a row of deletion_failure says of an account but for its key */
+static void
+fill_from_slot(Run *run, Account *account, TupleTableSlot *slot)
+{
+	bool		is_null;
+
+	account->has_failed = true;
+	account->attempts = DatumGetInt32(slot_getattr(slot, ANUM_ATTEMPTS, &is_null));
+	account->last_attempt_at =
+		DatumGetTimestampTz(slot_getattr(slot, ANUM_LAST_ATTEMPT_AT, &is_null));
+	account->next_attempt_at =
+		DatumGetTimestampTz(slot_getattr(slot, ANUM_NEXT_ATTEMPT_AT, &is_null));
+	account->hash =
+		DatumGetInt64(hash_of_key(slot_getattr(slot, ANUM_ACCOUNT, &is_null)));
+	if (run->uncertain != 0)
+		account->uncertain =
+			DatumGetBool(slot_getattr(slot, run->uncertain, &is_null));
+}
+
+/* The hash of a key as text, which the indexes have */
+static Datum
+hash_of_key(Datum key)
+{
+	return DirectFunctionCall2Coll(hashtextextended, DEFAULT_COLLATION_OID, key,
+								   Int64GetDatum(0));
+}
+
+/* Read all that are remembered, where they cannot be asked for */
+static void
+load_keys(Run *run)
+{
+	PlanStep   *step = run->plan->account;
+	FailingPosition position = {0};
+	Remembered	remembered;
+
+	run->failing_rows = sd_make_rows(step);
+	do
+	{
+		read_all(run, &remembered, &position);
+		for (int i = 0; i < remembered.naccounts; i++)
+			sd_add_account(run->failing_rows, step, &remembered.accounts[i]);
+	} while (remembered.nrows == CHUNK_SIZE);
+}
+
+/*
+ * Find out which of these accounts, which were picked, have failed before
+ * ("has_failed"), and what is remembered of them.  Returns how many.
+ */
+int
+sd_find_failing(Run *run, Account *accounts, int naccounts)
+{
+	int			nfound = 0;
+
+	if (!run->has_failing)
+		return 0;
+	if (run->failing_rows == NULL)
+	{
+		for (int start = 0; start < naccounts; start += CHUNK_SIZE)
+			nfound += look_up(run, accounts + start, Min(naccounts - start, CHUNK_SIZE));
+		return nfound;
+	}
+	for (int i = 0; i < naccounts; i++)
+	{
+		Row		   *row = sd_find_row(run->failing_rows, run->plan->self, accounts[i].key);
+
+		if (row == NULL)
+			continue;
+		accounts[i].attempts = row->account->attempts;
+		accounts[i].last_attempt_at = row->account->last_attempt_at;
+		accounts[i].next_attempt_at = row->account->next_attempt_at;
+		accounts[i].hash = row->account->hash;
+		accounts[i].uncertain = row->account->uncertain;
+		accounts[i].has_failed = true;
+		nfound++;
+	}
+	return nfound;
+}
+
+/*
+ * The same by the hashes of their keys' texts, each looked up in the unique index:
+ * a statement would cost more than the batch.
+ */
+static int
+look_up(Run *run, Account *accounts, int naccounts)
+{
+	Oid			schema = run->policy->schema;
+	Relation	table = table_open(get_relname_relid("deletion_failure", schema),
+								   AccessShareLock);
+	Relation	index = index_open(get_relname_relid("deletion_failure_account", schema),
+								   AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(table, NULL);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "scheduled_deletion key",
+												  ALLOCSET_SMALL_SIZES);
+	ScanKeyData keys[2];
+	IndexScanDesc scan;
+	int			nfound = 0;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	scan = sd_index_beginscan(table, index, GetActiveSnapshot(), lengthof(keys));
+	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   index->rd_indcollation[0], F_TEXTEQ,
+						   CStringGetTextDatum(run->policy->name));
+	for (int i = 0; i < naccounts; i++)
+	{
+		MemoryContext caller_context = MemoryContextSwitchTo(context);
+		Datum		key = CStringGetTextDatum(sd_key_text(run->plan->key, accounts[i].key));
+
+		/* the scan must not allocate there */
+		MemoryContextSwitchTo(caller_context);
+		ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid,
+							   InvalidOid, F_INT8EQ, hash_of_key(key));
+		index_rescan(scan, keys, lengthof(keys), NULL, 0);
+		if (index_getnext_slot(scan, ForwardScanDirection, slot) &&
+			is_of_key(slot, key))
+		{
+			fill_from_slot(run, &accounts[i], slot);
+			nfound++;
+		}
+		MemoryContextReset(context);
+	}
+	index_endscan(scan);
+	PopActiveSnapshot();
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, NoLock);
+	table_close(table, NoLock);
+	MemoryContextDelete(context);
+	return nfound;
+}
+
+/* Is a row of deletion_failure about the account of that key, as text? */
+static bool
+is_of_key(TupleTableSlot *slot, Datum key)
+{
+	bool		is_null;
+	Datum		account = slot_getattr(slot, ANUM_ACCOUNT, &is_null);
+
+	return DatumGetBool(DirectFunctionCall2Coll(texteq, DEFAULT_COLLATION_OID,
+												account, key));
+}
+
+/*
+ * How many accounts are due that have failed before; not those that only may have.
+ * All are looked at: the caller would else stop the run.
+ */
 int64
 sd_count_failing_due(Run *run)
 {
 	int64		ndue = 0;
 
-	if (run->nfailing == 0)
-		return 0;
-	sd_find_due(run, run->failing, run->nfailing);
-	for (int i = 0; i < run->nfailing; i++)
-		ndue += run->failing[i]->found;
+	if (run->has_failing)
+		look_at_all(run, count_due, &ndue);
 	return ndue;
 }
 
-/* Has an account that is picked failed before? */
-bool
-sd_has_failed_before(Run *run, Account *account)
+/*
+ * Look at all accounts of the policy that are remembered, some at a time: which
+ * are due is "found"
+ */
+static void
+look_at_all(Run *run, void (*look) (Run *run, Account *account, int64 *count),
+			int64 *count)
 {
-	return run->nfailing > 0 &&
-		sd_find_row(run->failing_rows, run->plan->self, account->key) != NULL;
+	FailingPosition position = {0};
+	Remembered	remembered;
+	MemoryContext caller_context = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "scheduled_deletion failing",
+												  ALLOCSET_DEFAULT_SIZES);
+
+	do
+	{
+		Account   **accounts;
+
+		MemoryContextSwitchTo(context);
+		read_all(run, &remembered, &position);
+		accounts = palloc(sizeof(Account *) * Max(remembered.naccounts, 1));
+		for (int i = 0; i < remembered.naccounts; i++)
+			accounts[i] = &remembered.accounts[i];
+		if (remembered.naccounts > 0)
+			sd_find_due(run, accounts, remembered.naccounts);
+		for (int i = 0; i < remembered.naccounts; i++)
+			look(run, accounts[i], count);
+		MemoryContextSwitchTo(caller_context);
+		MemoryContextReset(context);
+	} while (remembered.nrows == CHUNK_SIZE);
+	MemoryContextDelete(context);
+}
+
+static void
+count_due(Run *run, Account *account, int64 *count)
+{
+	*count += account->found && account->attempts > 0;
 }
 
 /*
@@ -200,84 +539,56 @@ sd_has_failed_before(Run *run, Account *account)
 int
 sd_copy_failing(Run *run, Account **accounts)
 {
-	int			next = 0;
+	Remembered	remembered = {0};
 
-	*accounts = palloc(sizeof(Account) * FAILING_BATCH);
-	return take_failing(run, &next, *accounts, FAILING_BATCH);
-}
-
-/*
- * Was an account tried since the run began, by it or by another?  What is to
- * come was written when the clock was wrong.
- */
-static bool
-was_tried(Run *run, Account *account)
-{
-	return account->last_attempt_at >= run->started_at &&
-		account->last_attempt_at <= GetCurrentTimestamp();
-}
-
-/* From that one on, which moves on; returns how many */
-static int
-take_failing(Run *run, int *next, Account *accounts, int limit)
-{
-	int			n = 0;
-
-	for (; *next < run->nfailing && n < limit; (*next)++)
+	for (int i = 0; i < (run->uncertain != 0 ? 2 : 1) && run->has_failing &&
+		 remembered.naccounts == 0; i++)
 	{
-		Account    *account = run->failing[*next];
+		FailingPosition first = {0};
 
-		if (account->next_attempt_at <= run->started_at && !was_tried(run, account))
-			accounts[n++] = *account;
+		read_to_be_tried(run, &remembered, i == 1, &first, FAILING_BATCH);
 	}
-	return n;
-}
-
-/* Was an account passed, in their order, before this transaction began? */
-static bool
-is_passed(Run *run, Account *account)
-{
-	FailingPosition *passed = &run->passed;
-
-	if (!passed->valid)
-		return false;
-	if (account->is_internal != passed->is_internal)
-		return passed->is_internal;
-	if (account->last_attempt_at != passed->last_attempt_at)
-		return account->last_attempt_at < passed->last_attempt_at;
-	return strcmp(account->remembered, passed->account) <= 0;
-}
-
-/* Let the next transaction go on after that account */
-static void
-pass(Run *run, Account *account)
-{
-	FailingPosition *passed = &run->passed;
-
-	passed->valid = true;
-	passed->is_internal = account->is_internal;
-	passed->last_attempt_at = account->last_attempt_at;
-	passed->account = MemoryContextStrdup(run->run_context, account->remembered);
+	*accounts = remembered.accounts;
+	return remembered.naccounts;
 }
 
 /*
  * May accounts that have failed before be tried, and are there any whose time
  * has come? If that takes longer than all that went before, the others are left
- * to the next run, which begins with them.
+ * to the next run, which begins with them.  Those whose fault it may not be come
+ * last, and all in the same run: most of them can be deleted.
  */
 bool
 sd_may_try_failing(Run *run)
 {
-	int			next = run->next_failing;
-	Account		account;
-
 	if (run->until == 0)
 	{
 		int64		now = sd_clock();
 
 		run->until = now + Max(now - run->began, LEAST_TIME);
 	}
-	return sd_clock() < run->until && take_failing(run, &next, &account, 1) > 0;
+	if (!run->has_failing)
+		return false;
+	if (!run->tries_uncertain)
+	{
+		if (sd_clock() < run->until && are_left(run))
+			return true;
+		if (run->uncertain == 0)
+			return false;
+		run->tries_uncertain = true;
+	}
+	return are_left(run);
+}
+
+/* Are there any to be tried of those whose turn it is? */
+static bool
+are_left(Run *run)
+{
+	FailingPosition position = run->passed[run->tries_uncertain];
+	Remembered	remembered;
+
+	read_to_be_tried(run, &remembered, run->tries_uncertain, &position, 1);
+	return remembered.nrows > 0;
 }
 
 /* Try a batch of them, no more than so many */
@@ -296,349 +607,140 @@ sd_try_failing(Run *run, int64 limit)
 	MemoryContextReset(run->batch_context);
 	MemoryContextSwitchTo(run->batch_context);
 	limit = Min(limit, run->can_defer ? SMALL_FAILING_BATCH : FAILING_BATCH);
+	if (run->tries_uncertain)
+		limit = Min(limit, sd_next_uncertain_batch(run));
 	if (run->commits)
 		limit = Min(limit, Min(run->batch_size, run->pace.size));
-	accounts = palloc(sizeof(Account) * Max(limit, 1));
-	n = take_failing(run, &run->next_failing, accounts, limit);
-	if (n > 0)
+	if (run->announced > 0)
+		limit = Min(limit, run->announced);
+	if (limit > 0)
 	{
-		pass(run, &accounts[n - 1]);
-		(void) sd_delete_batch(run, accounts, n, false);
+		n = sd_next_failing(run, &accounts, limit);
+		if (run->tries_uncertain)
+			run->tried_uncertain += n;
+		if (n > 0)
+			(void) sd_delete_batch(run, accounts, n, false);
 		sd_record_results(run, accounts, n);
 	}
 	MemoryContextSwitchTo(run->transaction_context);
 }
 
 /*
+ * How many accounts to try together of which one may end the run: each alone, unless
+ * they are many, so that it takes few of the others along
+ */
+int
+sd_next_uncertain_batch(Run *run)
+{
+	if (sd_has_related_accounts(run->plan))
+		return SMALL_FAILING_BATCH;
+	return 1 + run->tried_uncertain / MANY_UNCERTAIN;
+}
+
+/* The next ones to be tried, no more than so many; returns how many */
+int
+sd_next_failing(Run *run, Account **accounts, int limit)
+{
+	Remembered	remembered;
+
+	read_to_be_tried(run, &remembered, run->tries_uncertain,
+					 &run->passed[run->tries_uncertain], limit);
+	*accounts = remembered.accounts;
+	return remembered.naccounts;
+}
+
+/*
+ * Was an account tried since the run began, by it or by another?  What is to
+ * come was written when the clock was wrong.
+ */
+static bool
+was_tried(Run *run, Account *account)
+{
+	return account->last_attempt_at >= run->started_at &&
+		account->last_attempt_at <= GetCurrentTimestamp();
+}
+
+/* Has the run come to an account, in the order in which they are tried? */
+static bool
+is_passed(Run *run, Account *account)
+{
+	FailingPosition *passed = &run->passed[account->uncertain];
+
+	if (!passed->valid)
+		return false;
+	return account->next_attempt_at < passed->next_attempt_at ||
+		(account->next_attempt_at == passed->next_attempt_at &&
+		 account->hash <= passed->hash);
+}
+
+/*
+ * Does an account wait that is due and has failed before?  Those that were to be
+ * tried, and have not been for want of time, wait for the next run; but not where
+ * the run was ended otherwise.
+ */
+static bool
+is_waiting(Run *run, Account *account)
+{
+	return !was_tried(run, account) &&
+		(account->next_attempt_at > run->started_at ||
+		 (strcmp(run->stop_reason, "drained") == 0 && !is_passed(run, account)));
+}
+
+/*
  * Count the accounts that wait, in a run that has ended, and note which are not
- * due any more.  Those that were to be tried, and have not been for want of
- * time, wait for the next run; but not where it was ended otherwise.
+ * due any more.  Where many are remembered, and few accounts are due, only those
+ * are asked for: who is not due any more is then noted when its time comes.
  */
 void
 sd_count_waiting(Run *run)
 {
-	bool		is_drained = strcmp(run->stop_reason, "drained") == 0;
-	Account   **waiting = palloc(sizeof(Account *) * Max(run->nfailing, 1));
-	int			nwaiting = 0;
+	Oid			argtypes[] = {TEXTOID, INT4OID};
+	Datum		values[] = {CStringGetTextDatum(run->policy->name),
+	Int32GetDatum(FEW_REMEMBERED + 1)};
 
-	for (int i = 0; i < run->nfailing; i++)
-	{
-		Account    *account = run->failing[i];
-
-		if (!was_tried(run, account) &&
-			(account->next_attempt_at > run->started_at ||
-			 (is_drained && i >= run->next_failing)))
-			waiting[nwaiting++] = account;
-	}
-	if (nwaiting == 0)
+	if (!run->has_failing)
 		return;
-	sd_find_due(run, waiting, nwaiting);
-	for (int i = 0; i < nwaiting; i++)
+	if (sd_execute_as_owner(run->policy->schema,
+							psprintf("SELECT FROM %s WHERE policy OPERATOR(pg_catalog.=) $1 LIMIT $2",
+									 sd_own_table(run->policy->schema, "deletion_failure")),
+							SPI_OK_SELECT, lengthof(argtypes), argtypes,
+							values, NULL) > FEW_REMEMBERED)
 	{
-		if (waiting[i]->found)
-			run->results.waiting++;
-		else
-			note(run, &run->notes.gone, waiting[i]);
+		/* who is due was picked, and all of them were asked for */
+		if (run->is_drained && !run->meets_failing)
+			return;
+		if (count_waiting_of_due(run))
+			return;
 	}
+	look_at_all(run, count_if_waiting, &run->results.waiting);
 }
 
-/*
- * Note what became of the accounts of a batch: who failed is to be remembered;
- * who was deleted, is on hold, or not due any more, forgotten.
- */
-void
-sd_record_failing(Run *run, Account *accounts, int naccounts)
-{
-	for (int i = 0; i < naccounts; i++)
-	{
-		if (accounts[i].state == SD_FAILED)
-			note(run, &run->notes.failed, &accounts[i]);
-		else if (accounts[i].attempts > 0 && accounts[i].state != SD_SKIPPED)
-			note(run, &run->notes.gone, &accounts[i]);
-	}
-	if (list_length(run->notes.failed) >= Max(FEW_NOTES, run->results.failed / 2))
-		sd_write_failing(run);
-}
-
-/* Copy what is to be written of an account; many failures in a row are the same */
 static void
-note(Run *run, List **notes, Account *account)
+count_if_waiting(Run *run, Account *account, int64 *count)
 {
-	PlanKey    *key = run->plan->key;
-	int			nvalues = run->plan->account->nvalues;
-	MemoryContext caller_context = MemoryContextSwitchTo(run->transaction_context);
-	Account    *last = *notes != NIL ? llast(*notes) : NULL;
-	Account    *copy = palloc0(sizeof(Account));
-
-	copy->key = palloc0(sizeof(Datum) * nvalues);
-	copy->nulls = palloc(sizeof(bool) * nvalues);
-	memset(copy->nulls, true, sizeof(bool) * nvalues);
-	for (int i = 0; i < key->ncolumns; i++)
-	{
-		copy->key[i] = datumCopy(account->key[i], key->columns[i].typbyval,
-								 key->columns[i].typlen);
-		copy->nulls[i] = false;
-	}
-	copy->attempts = account->attempts;
-	copy->remembered = account->remembered;
-	if (account->failure != NULL)
-		copy->failure = last != NULL &&
-			sd_same_failure(last->failure, account->failure) ?
-			last->failure : sd_copy_failure(account->failure);
-	*notes = lappend(*notes, copy);
-	MemoryContextSwitchTo(caller_context);
-}
-
-/*
- * Write down what was noted: who failed, as far as nobody else has locked the
- * account by now.  All at once, for each time leaves a subtransaction behind.
- *
- * Nothing is written where that has to wait for somebody else, who has changed the
- * rows: then it is as if the accounts had not been tried.
- */
-void
-sd_write_failing(Run *run)
-{
-	ErrorData  *error;
-	bool		done;
-
-	if (run->notes.failed == NIL && run->notes.gone == NIL)
+	if (!is_waiting(run, account))
 		return;
-	error = sd_in_subtransaction(write_body, run, true, &done);
-
-	/* a foreign key: the policy has been removed since */
-	if (error != NULL && error->sqlerrcode != ERRCODE_FOREIGN_KEY_VIOLATION &&
-		sd_failure_from_error(error, "", InvalidOid)->kind != SD_MOMENT_FAILURE)
-		ReThrowError(error);
-	list_free_deep(run->notes.failed);
-	list_free_deep(run->notes.gone);
-	run->notes.failed = run->notes.gone = NIL;
+	if (account->found)
+		(*count)++;
+	else
+		sd_note_gone(run, account);
 }
 
+/* The same by the accounts that are due; false if they are not few */
 static bool
-write_body(void *arg)
+count_waiting_of_due(Run *run)
 {
-	Run		   *run = arg;
-	int			nfailed = list_length(run->notes.failed);
-	Account   **failed = palloc(sizeof(Account *) * Max(nfailed, 1));
-	int			n = 0;
-	ListCell   *lc;
+	int			n;
+	Account    *accounts = sd_pick_first_accounts(run, FEW_REMEMBERED + 1, &n);
 
-	sd_set_lock_timeout(LOCK_TIMEOUT);
-	foreach(lc, run->notes.failed)
-		failed[foreach_current_index(lc)] = lfirst(lc);
-	if (nfailed > 0)
-		sd_lock_again(run, failed, nfailed);
-	for (int i = 0; i < nfailed; i++)
-	{
-		if (failed[i]->found)
-			failed[n++] = failed[i];
-	}
-	remember(run, failed, n);
-	forget(run, run->notes.gone);
-	return true;
-}
-
-/* Delete what deletion_failure says of accounts */
-static void
-forget(Run *run, List *accounts)
-{
-	char	  **keys = palloc(sizeof(char *) * Max(list_length(accounts), 1));
-	ListCell   *lc;
-
-	if (accounts == NIL)
-		return;
-	foreach(lc, accounts)
-		keys[foreach_current_index(lc)] = ((Account *) lfirst(lc))->remembered;
-	delete_failures(run->policy->schema, run->policy->name,
-					text_array(keys, list_length(accounts)), false);
-}
-
-/* Write that accounts have failed, and when they are to be tried again */
-static void
-remember(Run *run, Account **accounts, int naccounts)
-{
-	Oid			schema = run->policy->schema;
-	Oid			argtypes[] = {TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID,
-		INT4ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-	TEXTARRAYOID, TEXTARRAYOID, OIDOID, NAMEARRAYOID};
-	Datum		values[lengthof(argtypes)];
-	char	  **texts[5];
-	Datum	   *attempts = palloc(sizeof(Datum) * Max(naccounts, 1));
-	Datum	   *next_attempts = palloc(sizeof(Datum) * Max(naccounts, 1));
-
-	if (naccounts == 0)
-		return;
-	for (int i = 0; i < lengthof(texts); i++)
-		texts[i] = palloc(sizeof(char *) * naccounts);
-	for (int i = 0; i < naccounts; i++)
-	{
-		Failure    *failure = accounts[i]->failure;
-
-		attempts[i] = Int32GetDatum(accounts[i]->attempts + 1);
-		next_attempts[i] = TimestampTzGetDatum(next_attempt(accounts[i]));
-		texts[0][i] = accounts[i]->remembered != NULL ? accounts[i]->remembered :
-			sd_key_text(run->plan->key, accounts[i]->key);
-		texts[1][i] = pstrdup(unpack_sql_state(failure->sqlstate));
-		texts[2][i] = failure->table_name;
-		texts[3][i] = failure->constraint_name;
-		texts[4][i] = failure->message;
-	}
-
-	values[0] = CStringGetTextDatum(run->policy->name);
-	values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[2] = text_array(texts[0], naccounts);
-	values[3] = PointerGetDatum(construct_array(attempts, naccounts, INT4OID,
-												sizeof(int32), true,
-												TYPALIGN_INT));
-	values[4] = PointerGetDatum(construct_array(next_attempts, naccounts,
-												TIMESTAMPTZOID, sizeof(int64),
-												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	for (int i = 1; i < lengthof(texts); i++)
-		values[4 + i] = text_array(texts[i], naccounts);
-	values[9] = ObjectIdGetDatum(run->policy->account_table);
-	values[10] = sd_name_array(run->policy->key_columns);
-
-	/*
-	 * INSERT INTO deletion_failure (...) SELECT ... FROM unnest(...) ON
-	 * CONFLICT (policy, <hash of account>) DO UPDATE SET all but
-	 * first_attempt_at; nothing if the policy is about other accounts by now
-	 */
-	(void) sd_execute_as_owner(schema,
-							   psprintf("INSERT INTO %s (policy, account, attempts,"
-										" first_attempt_at, last_attempt_at, next_attempt_at,"
-										" sqlstate, table_name, constraint_name, message)"
-										" SELECT $1, u.a, u.n, $2, $2, u.t, u.s, u.r, u.c, u.m"
-										" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
-										" pg_catalog.unnest($5), pg_catalog.unnest($6),"
-										" pg_catalog.unnest($7), pg_catalog.unnest($8),"
-										" pg_catalog.unnest($9)) u (a, n, t, s, r, c, m)"
-										" WHERE EXISTS (SELECT FROM %s p WHERE p.policy OPERATOR(pg_catalog.=) $1"
-										" AND p.account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $10"
-										" AND p.key_columns OPERATOR(pg_catalog.=) $11)"
-										" ON CONFLICT (policy, pg_catalog.hashtextextended(account, 0))"
-										" DO UPDATE SET"
-										" attempts = excluded.attempts,"
-										" last_attempt_at = excluded.last_attempt_at,"
-										" next_attempt_at = excluded.next_attempt_at,"
-										" sqlstate = excluded.sqlstate,"
-										" table_name = excluded.table_name,"
-										" constraint_name = excluded.constraint_name,"
-										" message = excluded.message",
-										sd_own_table(schema, "deletion_failure"),
-										sd_own_table(schema, "deletion_policy")),
-							   SPI_OK_INSERT, lengthof(argtypes), argtypes,
-							   values, NULL);
-}
-
-/*
- * When an account is to be tried again that has just failed: the wait doubles, and
- * is up to a quarter shorter, so that accounts which failed together are not all
- * tried together.  There is none where the error may not be the account's: when it
- * is mended, the next run is to delete all.
- */
-static TimestampTz
-next_attempt(Account *account)
-{
-	Failure    *failure = account->failure;
-	int64		wait = FIRST_WAIT;
-
-	if (failure->kind == SD_SCHEMA_FAILURE || failure->kind == SD_SERVER_FAILURE ||
-		failure->while_auditing)
-		return GetCurrentTimestamp();
-	for (int i = 0; i < account->attempts && wait < LONGEST_WAIT; i++)
-		wait *= 2;
-	wait = Min(wait, LONGEST_WAIT);
-	wait -= (int64) (wait / 4 * pg_prng_double(&pg_global_prng_state));
-	return GetCurrentTimestamp() + wait;
-}
-
-/* Forget all accounts of a policy that have failed */
-void
-sd_forget_failing(Oid schema, const char *policy)
-{
-	delete_failures(schema, policy, (Datum) 0, true);
-}
-
-/*
- * Delete the rows of these accounts, an array of keys as text, or all of the
- * policy, but for those that somebody else has locked.
- */
-static void
-delete_failures(Oid schema, const char *policy, Datum accounts, bool all)
-{
-	Oid			argtypes[] = {TEXTOID, TEXTARRAYOID};
-	Datum		values[] = {CStringGetTextDatum(policy), accounts};
-	char		nulls[] = {' ', all ? 'n' : ' '};
-
-	sd_delete_unlocked_as_owner(schema, "deletion_failure",
-								"policy OPERATOR(pg_catalog.=) $1"
-								" AND ($2 IS NULL OR account OPERATOR(pg_catalog.=) ANY ($2))",
-								lengthof(argtypes), argtypes, values, nulls);
-}
-
-/*
- * Let accounts be tried by the next run: that one, or all, of that policy, or of
- * all.  Returns how many have waited.
- */
-uint64
-sd_retry(Oid schema, const char *account, const char *policy)
-{
-	Oid			argtypes[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID};
-	Datum		values[3] = {0};
-	char		nulls[] = {policy == NULL ? 'n' : ' ', account == NULL ? 'n' : ' ', ' '};
-
-	if (policy != NULL)
-	{
-		(void) sd_load_policies(schema, policy, true, false);
-		values[0] = CStringGetTextDatum(policy);
-	}
-	if (account != NULL)
-		values[1] = CStringGetTextDatum(account);
-	values[2] = TimestampTzGetDatum(GetCurrentTimestamp());
-	return sd_execute_as_owner(schema,
-							   psprintf("UPDATE %s SET next_attempt_at = $3"
-										" WHERE ($1 IS NULL OR policy OPERATOR(pg_catalog.=) $1)"
-										" AND ($2 IS NULL OR account OPERATOR(pg_catalog.=) $2)"
-										" AND next_attempt_at OPERATOR(pg_catalog.>) $3",
-										sd_own_table(schema, "deletion_failure")),
-							   SPI_OK_UPDATE, lengthof(argtypes), argtypes,
-							   values, nulls);
-}
-
-/*
- * The same of those that failed because of a hold: by every policy, for one on
- * another table may delete accounts, too.
- */
-void
-sd_retry_held(Oid schema)
-{
-	Oid			argtypes[] = {TIMESTAMPTZOID, TEXTOID};
-	Datum		values[] = {TimestampTzGetDatum(GetCurrentTimestamp()),
-	CStringGetTextDatum(unpack_sql_state(ERRCODE_RESTRICT_VIOLATION))};
-
-	(void) sd_execute_as_owner(schema,
-							   psprintf("UPDATE %s SET next_attempt_at = $1"
-										" WHERE sqlstate OPERATOR(pg_catalog.=) $2"
-										" AND next_attempt_at OPERATOR(pg_catalog.>) $1",
-										sd_own_table(schema, "deletion_failure")),
-							   SPI_OK_UPDATE, lengthof(argtypes), argtypes,
-							   values, NULL);
-}
-
-/* Texts, of which some may be NULL, as a parameter */
-static Datum
-text_array(char **texts, int n)
-{
-	Datum	   *values = palloc(sizeof(Datum) * n);
-	bool	   *nulls = palloc(sizeof(bool) * n);
-	int			lower_bound = 1;
-
+	if (n > FEW_REMEMBERED)
+		return false;
+	(void) sd_find_failing(run, accounts, n);
 	for (int i = 0; i < n; i++)
 	{
-		nulls[i] = texts[i] == NULL;
-		values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(texts[i]);
+		if (accounts[i].has_failed && is_waiting(run, &accounts[i]) &&
+			!sd_is_held(run, &accounts[i]))
+			run->results.waiting++;
 	}
-	return PointerGetDatum(construct_md_array(values, nulls, 1, &n, &lower_bound,
-											  TEXTOID, -1, false, TYPALIGN_INT));
+	return true;
 }

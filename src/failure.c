@@ -38,8 +38,24 @@ static const struct
 #include "conditions.inc"
 };
 
+/*
+ * Source files of the server that raise an error of which its SQLSTATE says that
+ * another try may succeed, or that this session was cancelled
+ */
+static const char *const own_files[] = {
+	"postgres.c",				/* a cancel, a timeout */
+	"deadlock.c",
+	"predicate.c",				/* a conflict at SERIALIZABLE */
+	"heapam.c", "heapam_handler.c", "nodeLockRows.c",	/* rows */
+	"nodeModifyTable.c", "trigger.c", "execMain.c", "execReplication.c",
+	"ri_triggers.c",
+	"namespace.c", "lockcmds.c" /* tables */
+};
+
 static bool is_raised(ErrorData *edata);
-static FailureKind failure_kind(int sqlstate);
+static bool is_own(ErrorData *edata);
+static FailureKind failure_kind(ErrorData *edata);
+pg_noreturn static void throw_run_failure(const Failure *failure);
 static const char *condition_name(int sqlstate);
 static void set_message(Failure *failure, const char *doing);
 
@@ -55,8 +71,7 @@ sd_failure_from_error(ErrorData *edata, const char *doing, Oid table)
 	Oid			error_table = InvalidOid;
 
 	failure->sqlstate = edata->sqlerrcode;
-	failure->kind = is_raised(edata) ? SD_ACCOUNT_FAILURE :
-		failure_kind(edata->sqlerrcode);
+	failure->kind = failure_kind(edata);
 
 	/* a name counts only if it is that of a table, and a constraint of it */
 	if (edata->schema_name != NULL && edata->table_name != NULL)
@@ -108,7 +123,7 @@ sd_fatal_failure(ErrorData *edata)
 bool
 sd_concerns_the_call(ErrorData *edata)
 {
-	FailureKind kind = sd_fatal_failure(edata)->kind;
+	FailureKind kind = failure_kind(edata);
 
 	return kind == SD_RUN_FAILURE || kind == SD_MOMENT_FAILURE ||
 		kind == SD_SERVER_FAILURE;
@@ -118,8 +133,8 @@ sd_concerns_the_call(ErrorData *edata)
 bool
 sd_may_try_again(ErrorData *edata)
 {
-	return edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
-		sd_fatal_failure(edata)->kind == SD_MOMENT_FAILURE;
+	return (edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE && is_own(edata)) ||
+		failure_kind(edata) == SD_MOMENT_FAILURE;
 }
 
 /*
@@ -249,20 +264,31 @@ sd_same_failure(const Failure *a, const Failure *b)
 		strcmp(a->message, b->message) == 0;
 }
 
-/* End the run with a failure that is not an account's */
+/*
+ * End the run with a failure that is not an account's.  The error says by the
+ * function that raised it whether it is the run's.
+ */
 void
 sd_throw_failure(const Failure *failure)
+{
+	if (failure->kind == SD_RUN_FAILURE)
+		throw_run_failure(failure);
+	ereport(ERROR,
+			(errcode(failure->sqlstate),
+			 errmsg("deletion run stopped: %s", failure->message),
+			 errdetail("None of the accounts that were tried can be deleted; nothing was changed."),
+			 errhint("The error's own text may quote personal data and is not repeated here; to see it, %s by hand, as the job's role, in a transaction that is rolled back.",
+					 failure->while_auditing ? "insert such a row" :
+					 "delete the rows of one such account")));
+}
+
+static void
+throw_run_failure(const Failure *failure)
 {
 	ereport(ERROR,
 			(errcode(failure->sqlstate),
 			 errmsg("deletion run stopped: %s", failure->message),
-			 failure->kind == SD_RUN_FAILURE ?
-			 errdetail("Nothing was changed.") :
-			 errdetail("None of the accounts that were tried can be deleted; nothing was changed."),
-			 failure->kind != SD_RUN_FAILURE ?
-			 errhint("The error's own text may quote personal data and is not repeated here; to see it, %s by hand, as the job's role, in a transaction that is rolled back.",
-					 failure->while_auditing ? "insert such a row" :
-					 "delete the rows of one such account") :
+			 errdetail("Nothing was changed."),
 			 failure->sqlstate == ERRCODE_QUERY_CANCELED ?
 			 errhint("If statement_timeout ended it, raise that, or bound the run with max_accounts, or max_runtime of run_scheduled_deletions().") :
 			 0));
@@ -280,29 +306,57 @@ is_raised(ErrorData *edata)
 		 strcmp(edata->funcname, "exec_stmt_assert") == 0);
 }
 
-/* Sort an SQLSTATE of the server's by whom it concerns */
-static FailureKind
-failure_kind(int sqlstate)
+/*
+ * Did this session meet itself what the SQLSTATE says, a cancel or a lock that was
+ * not to be had?  A foreign-data wrapper, dblink and the like pass on what another
+ * session met, with its SQLSTATE.
+ */
+static bool
+is_own(ErrorData *edata)
 {
-	switch (sqlstate)
+	if (edata->filename == NULL || edata->funcname == NULL)
+		return false;
+	if (edata->domain != NULL && strcmp(edata->domain, TEXTDOMAIN) == 0)
+		return strcmp(edata->funcname, "throw_run_failure") == 0;
+	if (ERRCODE_TO_CATEGORY(edata->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		return strcmp(edata->funcname, "ProcessInterrupts") == 0;
+	for (int i = 0; i < lengthof(own_files); i++)
+	{
+		if (strcmp(edata->filename, own_files[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whom an error concerns.  Of those that may be everybody's, search.c asks
+ * whether they are.
+ */
+static FailureKind
+failure_kind(ErrorData *edata)
+{
+	if (is_raised(edata))
+		return SD_ACCOUNT_FAILURE;
+
+	switch (edata->sqlerrcode)
 	{
 		case ERRCODE_T_R_SERIALIZATION_FAILURE:
+			if (!is_own(edata))
+				return SD_SERVER_FAILURE;
 			return IsolationIsSerializable() ?
 				SD_RUN_FAILURE : SD_MOMENT_FAILURE;
 		case ERRCODE_T_R_DEADLOCK_DETECTED:
 		case ERRCODE_LOCK_NOT_AVAILABLE:
-			return SD_MOMENT_FAILURE;
-		case ERRCODE_ASSERT_FAILURE:
-			return SD_RUN_FAILURE;
+			return is_own(edata) ? SD_MOMENT_FAILURE : SD_SERVER_FAILURE;
 		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
 		case ERRCODE_OBJECT_IN_USE:
 			return SD_SCHEMA_FAILURE;
 	}
 
-	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	switch (ERRCODE_TO_CATEGORY(edata->sqlerrcode))
 	{
 		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):	/* operator intervention */
-			return SD_RUN_FAILURE;
+			return is_own(edata) ? SD_RUN_FAILURE : SD_SERVER_FAILURE;
 		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):	/* insufficient
 														 * resources */
 		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):	/* system error */

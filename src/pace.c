@@ -100,6 +100,17 @@ within_memory(Run *run, int64 naccounts)
 	return Max((int64) (SD_MAX_MEMORY / run->pace.memory), 1);
 }
 
+/* How many accounts the next batch may have, whatever the pace becomes until then */
+int
+sd_largest_batch(Run *run)
+{
+	int			least = sd_has_related_accounts(run->plan) ? SD_FIRST_BATCH_SIZE : 1;
+
+	if (run->is_drained && run->tries_uncertain)
+		return sd_next_uncertain_batch(run);
+	return Min(Max(SD_CALM_GROWTH * run->pace.size, least), run->batch_size);
+}
+
 /* A batch was deleted, but for single accounts */
 void
 sd_batch_was_deleted(Run *run, int naccounts)

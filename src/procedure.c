@@ -50,6 +50,7 @@ typedef struct Turn
 	int64		began;			/* after that, by sd_clock() */
 	int64		written;		/* when the ledger was last told that it waits;
 								 * 0: not since it began to */
+	bool		is_committing;	/* it has done what it is about */
 	bool		is_first;		/* it only looks whether the run can start */
 	MemoryContext context;
 } Turn;
@@ -154,6 +155,7 @@ run_policy(Call *call, Run *run)
 	{
 		Run			before = *run;
 		ErrorData  *error = in_transaction(&turn);
+		List	   *suspects = run->suspects;
 
 		if (error == NULL)
 		{
@@ -171,9 +173,10 @@ run_policy(Call *call, Run *run)
 		run->fatal_failure = sd_fatal_failure(error);
 		if (!sd_may_try_again(error) || ++ntries == MAX_TRIES)
 		{
-			run->stop_reason = error->sqlerrcode == ERRCODE_QUERY_CANCELED ?
-				"cancelled" : "failed";
+			run->stop_reason = error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+				run->fatal_failure->kind == SD_RUN_FAILURE ? "cancelled" : "failed";
 			run->completed_at = GetCurrentTimestamp();
+			run->suspects = suspects;
 			sd_log_end(run);
 			write_failed_run(&turn);
 			return error;
@@ -225,9 +228,14 @@ in_transaction(Turn *turn)
 
 	MemoryContextReset(turn->context);
 	caller_context = MemoryContextSwitchTo(turn->context);
+	turn->run->suspects = NIL;
+	turn->is_committing = false;
 	error = sd_in_subtransaction(transaction_body, turn, true, &done);
 	if (error == NULL)
+	{
+		turn->is_committing = true;
 		error = commit(turn->call);
+	}
 	MemoryContextSwitchTo(caller_context);
 	return error;
 }
@@ -259,6 +267,8 @@ transaction_body(void *arg)
 	if (run->stop_reason != NULL)
 		run->completed_at = GetCurrentTimestamp();
 	write_run(turn);
+	if (run->stop_reason != NULL || lagging == NULL)
+		sd_announce_batch(run);
 	SPI_finish();
 	return true;
 }
@@ -316,6 +326,7 @@ do_batch(Turn *turn)
 	sd_begin_transaction(run, linitial(policies));
 	if (turn->is_first)
 	{
+		sd_suspect_interrupted(run);
 		run->due = sd_count_due(run, PG_INT64_MAX);
 		if (!run->release_brake)
 			sd_brake(run);
@@ -390,6 +401,13 @@ write_body(void *arg)
 	sd_set_lock_timeout(sd_lock_timeout);
 	SPI_connect();
 	sd_write_run(turn->call, turn->run);
+
+	/* which accounts a commit was of is left to the next run to find out */
+	if (turn->run->stop_reason != NULL && !turn->is_committing)
+	{
+		sd_write_suspects(turn->run);
+		sd_announce_batch(turn->run);
+	}
 	SPI_finish();
 	return true;
 }
@@ -400,22 +418,29 @@ throw_end(Call *call, Run *run)
 {
 	Failure    *failure = run->fatal_failure;
 	const char *hint = failure->hint;
+	const char *suspects = "";
 	int64		ndeleted = 0;
 	ListCell   *lc;
 
 	foreach(lc, call->runs)
 		ndeleted += ((Run *) lfirst(lc))->results.deleted;
-	if (hint == NULL && failure->sqlstate == ERRCODE_QUERY_CANCELED)
+	if (hint == NULL && failure->kind == SD_RUN_FAILURE &&
+		failure->sqlstate == ERRCODE_QUERY_CANCELED)
 		hint = "If statement_timeout ended it, raise that, or bound the run with max_runtime.";
-	else if (hint == NULL && failure->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
+	else if (hint == NULL && failure->kind == SD_MOMENT_FAILURE &&
+			 failure->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
 		hint = "Another session has locked a table of the policy for long: pg_locks shows which; while a run waits, so does pg_blocking_pids().";
+	if (run->suspects != NIL)
+		suspects = psprintf("%sTable deletion_failure has the accounts that were being deleted, which are tried last from now on.",
+							hint != NULL ? " " : "");
 	ereport(ERROR,
 			(errcode(failure->sqlstate),
 			 errmsg("%s", failure->message),
 			 errdetail_plural("%lld account was deleted and committed before.",
 							  "%lld accounts were deleted and committed before.",
 							  ndeleted, (long long) ndeleted),
-			 hint != NULL ? errhint("%s", hint) : 0));
+			 hint != NULL || *suspects != '\0' ?
+			 errhint("%s%s", hint != NULL ? hint : "", suspects) : 0));
 }
 
 /*

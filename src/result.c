@@ -16,7 +16,6 @@
 
 #include "run.h"
 
-static void stop_after_internal_error(Run *run);
 static void record_error(Run *run, Account *account);
 static TableRows *find_table(List *tables, TableRows *like);
 
@@ -77,23 +76,6 @@ sd_record_results(Run *run, Account *accounts, int naccounts)
 		}
 	}
 	sd_record_failing(run, accounts, naccounts);
-	if (run->internal_error != NULL)
-		stop_after_internal_error(run);
-}
-
-/*
- * Something is wrong that is not to be expected, with the server or with this
- * extension: what is done stays, and nothing more is done.
- */
-static void
-stop_after_internal_error(Run *run)
-{
-	run->stop_reason = "internal_error";
-	ereport(WARNING,
-			(errcode(run->internal_error->sqlstate),
-			 errmsg("deletion run stopped: %s", run->internal_error->message),
-			 errdetail("It came of one account, which is tried last from now on; the others are left to the next run."),
-			 errhint("See the server's log, and table deletion_failure.")));
 }
 
 /* Keep why an account failed for the report, as long as there is room */

@@ -41,7 +41,6 @@ static int	choose_accounts(Run *run, Account *accounts, int naccounts,
 							int *ntaken);
 static Account *pick_accounts(Run *run, int64 limit, int *naccounts);
 static void check_cursor(Run *run);
-static void move_cursor(Run *run, Account *last, int ntaken);
 
 /*
  * Run a policy in the current transaction as the fields under "Arguments" say, and
@@ -53,6 +52,8 @@ sd_run(Run *run, DeletionPolicy *policy)
 {
 	sd_begin_run(run);
 	sd_begin_transaction(run, policy);
+	if (!run->dry_run)
+		sd_suspect_interrupted(run);
 	if (!run->release_brake)
 		sd_brake(run);
 	while (run->stop_reason == NULL)
@@ -108,7 +109,6 @@ sd_begin_transaction(Run *run, DeletionPolicy *policy)
 	run->state_of_holds = NULL;
 	run->notes.failed = run->notes.gone = NIL;
 	run->refusals = NIL;
-	run->internal_error = NULL;
 	if (run->is_outdated && ++run->nplans > MAX_PLANS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
@@ -244,9 +244,11 @@ delete_due_accounts(Run *run)
 	int64		limit = within_limit(run, sd_choose_batch(run, &whole));
 	int			naccounts = 0;
 
+	if (run->announced > 0)
+		limit = Min(limit, run->announced);
 	while (naccounts == 0 && !run->is_drained && limit > 0)
 	{
-		int64		npick = run->nfailing > 0 || sd_held_accounts(run) != NULL ?
+		int64		npick = run->meets_failing || sd_held_accounts(run) != NULL ?
 			Max(limit + 1, PICK_SIZE) : limit + 1;
 		int			npicked;
 		int			ntaken;
@@ -259,6 +261,7 @@ delete_due_accounts(Run *run)
 		MemoryContextReset(run->batch_context);
 		MemoryContextSwitchTo(run->batch_context);
 		accounts = pick_accounts(run, npick, &npicked);
+		run->meets_failing |= sd_find_failing(run, accounts, npicked) > 0;
 		naccounts = choose_accounts(run, accounts, npicked, limit, &held, &last,
 									&ntaken);
 		if (naccounts > 0 &&
@@ -275,7 +278,7 @@ delete_due_accounts(Run *run)
 			foreach(lc, held)
 				sd_record_held(run, lfirst(lc));
 			if (ntaken > 0)
-				move_cursor(run, &last, ntaken);
+				sd_move_cursor(run, &last, ntaken);
 			run->is_drained = ntaken == npicked && npicked < npick;
 			sd_batch_was_deleted(run, naccounts);
 		}
@@ -324,11 +327,42 @@ choose_accounts(Run *run, Account *accounts, int naccounts, int limit,
 			account->hold = sd_copy_hold(last->hold);
 			*held = lappend(*held, account);
 		}
-		else if (!sd_has_failed_before(run, last))
+		else if (!last->has_failed)
 			accounts[n++] = accounts[i];
 	}
 	*ntaken = i;
 	return n;
+}
+
+/*
+ * The keys, as text, of so many accounts that the next batch would have; the cursor
+ * moves on
+ */
+List *
+sd_next_accounts(Run *run, int limit)
+{
+	List	   *keys = NIL;
+	bool		is_drained = false;
+
+	while (!is_drained && list_length(keys) < limit)
+	{
+		int			npicked;
+		int			ntaken;
+		Account    *accounts = pick_accounts(run, PICK_SIZE, &npicked);
+		List	   *held;
+		Account		last;
+		int			n;
+
+		(void) sd_find_failing(run, accounts, npicked);
+		n = choose_accounts(run, accounts, npicked, limit - list_length(keys), &held,
+							&last, &ntaken);
+		for (int i = 0; i < n; i++)
+			keys = lappend(keys, sd_key_text(run->plan->key, accounts[i].key));
+		if (ntaken > 0)
+			sd_move_cursor(run, &last, 0);
+		is_drained = ntaken == npicked && npicked < PICK_SIZE;
+	}
+	return keys;
 }
 
 /* Pick the accounts that are due next, without a lock */
@@ -393,8 +427,8 @@ check_cursor(Run *run)
  * Let the next pick begin after an account, whose values are copied: the last of so many
  * that were due after the cursor.
  */
-static void
-move_cursor(Run *run, Account *last, int ntaken)
+void
+sd_move_cursor(Run *run, Account *last, int ntaken)
 {
 	PlanKey    *key = run->plan->key;
 	Cursor	   *cursor = &run->cursor;

@@ -38,7 +38,7 @@ typedef struct Account
 	bool	   *nulls;			/* of those */
 	Datum		due;			/* of the due column's type */
 	AccountState state;
-	Failure    *failure;		/* set if and only if FAILED */
+	Failure    *failure;		/* set if FAILED, or SKIPPED for an error */
 	Hold	   *hold;			/* set if and only if HELD */
 	bool		found;			/* by the query that was last asked */
 	bool		is_blocked;		/* FAILED, by rows that may be other accounts' */
@@ -49,9 +49,11 @@ typedef struct Account
 	int64	   *rows;			/* by step, of the last attempt */
 	int			attempts;		/* that failed before ... */
 	char	   *remembered;		/* ... as it is called in deletion_failure ... */
-	bool		is_internal;	/* ... with an error of class XX ... */
+	int64		hash;			/* ... of that ... */
+	bool		uncertain;		/* ... maybe for no fault of its own ... */
 	TimestampTz last_attempt_at;
-	TimestampTz next_attempt_at;	/* ... if there were any */
+	TimestampTz next_attempt_at;
+	bool		has_failed;		/* ... if it is there */
 } Account;
 
 /* A row of a step that others refer to, and whose it is */
@@ -79,9 +81,8 @@ typedef struct RowSet RowSet;
 typedef struct FailingPosition
 {
 	bool		valid;
-	bool		is_internal;
-	TimestampTz last_attempt_at;
-	char	   *account;		/* its key as text */
+	TimestampTz next_attempt_at;
+	int64		hash;
 } FailingPosition;
 
 /* bytes that a row takes to which others refer, roughly */
@@ -175,9 +176,16 @@ typedef struct Run
 	Cursor		cursor;
 	bool		is_drained;		/* nothing more is due that has not failed
 								 * before ... */
+	int			announced;		/* accounts that the next batch may have, as
+								 * the ledger has it; 0: any */
+	List	   *suspects;		/* char *: keys of those who were being
+								 * deleted when an error ended the run */
+	bool		meets_failing;	/* some that were picked have failed before */
 	bool		tries_failing;	/* ... so it is the turn of those */
 	int64		until;			/* until then, by sd_clock(); 0: not yet known */
-	FailingPosition passed;		/* the last of them that was tried */
+	bool		tries_uncertain;	/* ... of those whose fault it may not be */
+	FailingPosition passed[2];	/* the last one that was tried; of those */
+	int			tried_uncertain;	/* how many of them were tried */
 	bool		any_success;	/* some account was deleted, if only in trial */
 	bool		is_careful;		/* code of users writes rows that come late: so
 								 * is each attempt */
@@ -210,10 +218,10 @@ typedef struct Run
 								 * deleted */
 	PlanStatement check_deferred;
 	Oid			user_id;		/* who called */
-	Account   **failing;		/* that have failed before ... */
-	int			nfailing;
-	int			next_failing;	/* ... the next one to be tried ... */
-	RowSet	   *failing_rows;	/* ... by their keys */
+	bool		has_failing;	/* some account has failed before ... */
+	AttrNumber	uncertain;		/* column of deletion_failure; 0: there is
+								 * none before version 1.2 */
+	RowSet	   *failing_rows;	/* ... by their keys; NULL: to be asked for */
 	struct
 	{
 		List	   *failed;		/* Account *: to be written as failing ... */
@@ -231,7 +239,6 @@ typedef struct Run
 								 * with all their keys */
 	List	   *tables;			/* TableRows *, by step ... */
 	int64	   *rows;			/* ... and how many of each */
-	Failure    *internal_error; /* NULL, or what the run stops for */
 	MemoryContext transaction_context;
 	MemoryContext batch_context;
 
@@ -363,6 +370,8 @@ extern void sd_begin_transaction(Run *run, DeletionPolicy *policy);
 extern bool sd_is_over(Run *run);
 extern void sd_next_batch(Run *run);
 extern void sd_end_transaction(Run *run);
+extern List *sd_next_accounts(Run *run, int limit);
+extern void sd_move_cursor(Run *run, Account *last, int ntaken);
 extern Account *sd_pick_first_accounts(Run *run, int64 limit, int *naccounts);
 
 /* progress.c */
@@ -382,6 +391,7 @@ extern List *sd_sum_tables(List *tables, List *others, int64 *rows);
 
 /* pace.c */
 extern int	sd_choose_batch(Run *run, bool *whole);
+extern int	sd_largest_batch(Run *run);
 extern void sd_batch_was_deleted(Run *run, int naccounts);
 extern void sd_batch_failed(Run *run, int naccounts);
 extern void sd_adapt_pace(Run *run, int naccounts, int64 time, bool calm);
@@ -401,16 +411,30 @@ extern void sd_write_refusals(Run *run);
 /* failing.c */
 extern void sd_load_failing(Run *run);
 extern int64 sd_count_failing_due(Run *run);
-extern bool sd_has_failed_before(Run *run, Account *account);
+extern int	sd_find_failing(Run *run, Account *accounts, int naccounts);
 extern int	sd_copy_failing(Run *run, Account **accounts);
 extern bool sd_may_try_failing(Run *run);
 extern void sd_try_failing(Run *run, int64 limit);
+extern int	sd_next_uncertain_batch(Run *run);
+extern int	sd_next_failing(Run *run, Account **accounts, int limit);
 extern void sd_count_waiting(Run *run);
+
+/* failing_notes.c */
 extern void sd_record_failing(Run *run, Account *accounts, int naccounts);
+extern void sd_note_gone(Run *run, Account *account);
 extern void sd_write_failing(Run *run);
 extern void sd_forget_failing(Oid schema, const char *policy);
+extern void sd_forget_accounts(Oid schema, const char *policy, char **keys,
+							   int nkeys);
 extern uint64 sd_retry(Oid schema, const char *account, const char *policy);
 extern void sd_retry_held(Oid schema);
+extern Datum sd_text_array(char **texts, int n);
+
+/* suspects.c */
+extern void sd_suspect(Run *run, Account **accounts, int naccounts);
+extern void sd_write_suspects(Run *run);
+extern void sd_announce_batch(Run *run);
+extern void sd_suspect_interrupted(Run *run);
 
 /* search.c */
 extern bool sd_delete_batch(Run *run, Account *accounts, int naccounts,

@@ -435,8 +435,7 @@ typedef enum FailureKind
 	SD_MOMENT_FAILURE,			/* nobody: the next attempt may well succeed */
 	SD_SCHEMA_FAILURE,			/* every account: the schema, or a privilege */
 	SD_SERVER_FAILURE,			/* every account: what the server needs */
-	SD_INTERNAL_FAILURE,		/* an account's, as it seems; the run stops
-								 * after its batch */
+	SD_INTERNAL_FAILURE,		/* an account's, unless some in a row have it */
 	SD_RUN_FAILURE				/* the run itself: thrown on at once */
 } FailureKind;
 

@@ -356,14 +356,13 @@ charge(Run *run, Account *account, Failure *failure)
 	if (failure->kind == SD_MOMENT_FAILURE)
 	{
 		account->state = SD_SKIPPED;
+		account->failure = failure;
 		return;
 	}
 	account->state = SD_FAILED;
 	account->failure = failure;
 	account->is_blocked = false;
 	run->failed_in_search++;
-	if (failure->kind == SD_INTERNAL_FAILURE)
-		run->internal_error = failure;
 
 	if (run->last_failure == NULL ||
 		!sd_same_failure(run->last_failure, failure))

@@ -43,14 +43,14 @@ my $objects = q{
 	WHERE extname = 'scheduled_deletion'
 	ORDER BY 1};
 
-# Whatever has to be kept
+# Whatever has to be kept; columns that are new are not
 my $kept = q{
 	SELECT md5(string_agg(r, E'\n' ORDER BY r)) FROM (
 		SELECT (to_jsonb(t) - '{account_table_type,audit_table_type}'::text[])::text FROM deletion_policy t
 		UNION ALL SELECT (to_jsonb(t) - '{step_table_type,via_type}'::text[])::text FROM deletion_step t
 		UNION ALL SELECT (to_jsonb(t) - 'account_table_type')::text FROM deletion_hold t
-		UNION ALL SELECT t::text FROM deletion_failure t
-		UNION ALL SELECT t::text FROM deletion_run t UNION ALL SELECT last_value::text FROM deletion_run_id
+		UNION ALL SELECT (to_jsonb(t) - 'uncertain')::text FROM deletion_failure t
+		UNION ALL SELECT (to_jsonb(t) - 'next_batch')::text FROM deletion_run t UNION ALL SELECT last_value::text FROM deletion_run_id
 		UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal) AS rows (r)};
 my $report = q{SELECT report - '{run_id,started_at,completed_at,duration_seconds}'::text[]
 	FROM process_scheduled_deletions('built-in') report};
