@@ -64,6 +64,7 @@ OBJS = \
 	src/refusal.o \
 	src/register.o \
 	src/remember.o \
+	src/remembered.o \
 	src/report.o \
 	src/resolve.o \
 	src/result.o \

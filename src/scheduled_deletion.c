@@ -38,7 +38,8 @@
  *	brake.c		unless they are too many
  *	refusal.c	those on hold are left alone, and that is told
  *	failing.c	those that have failed before, tried last
- *	remember.c	what is remembered of them
+ *	remembered.c	what is read of them
+ *	remember.c	what is written of them
  *	suspects.c	and of those whom a run was deleting when it ended
  *	search.c	delete a batch; find the accounts that fail
  *	batch.c		one attempt: lock, collect, blockers, steps, audit, prove
