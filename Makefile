@@ -38,7 +38,7 @@ OBJS = \
 	src/estimate.o \
 	src/execute.o \
 	src/failing.o \
-	src/failing_notes.o \
+	src/failing_write.o \
 	src/failure.o \
 	src/finding.o \
 	src/guard.o \
@@ -65,6 +65,7 @@ OBJS = \
 	src/refusal.o \
 	src/register.o \
 	src/remember.o \
+	src/failing_read.o \
 	src/report.o \
 	src/resolve.o \
 	src/result.o \

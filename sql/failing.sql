@@ -88,6 +88,22 @@ SELECT account, attempts, sqlstate FROM failing;
 SELECT * FROM broken_promises;
 RESET scheduled_deletion.batch_size;
 
+-- of many that are remembered, those that are due are counted; those that are not any
+-- more are forgotten when their time comes, and keep nobody from being deleted
+SELECT add_account('five'), add_account('objects again');
+SELECT outcome(process_scheduled_deletions());
+INSERT INTO erasure.deletion_failure (policy, account, attempts, first_attempt_at, last_attempt_at, next_attempt_at, sqlstate, message)
+SELECT 'built-in', gen_random_uuid(), 1, now(), now() - interval '1 hour', now() + interval '1 hour', 'P0001', 'x' FROM generate_series(1, 600);
+SELECT add_account('six');
+SELECT outcome(process_scheduled_deletions());
+SELECT add_account('seven');
+CALL run_scheduled_deletions() \gset
+SELECT outcome(:'report');
+SELECT count(*) FROM erasure.deletion_failure;
+UPDATE erasure.deletion_failure SET next_attempt_at = '2020-01-01' WHERE message = 'x';
+SELECT outcome(process_scheduled_deletions());
+SELECT count(*) FROM erasure.deletion_failure;
+
 -- of another key they are others; and with the policy they go
 SELECT alter_deletion_policy('built-in', grace => '1 day');
 SELECT count(*) FROM failing;

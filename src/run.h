@@ -85,6 +85,17 @@ typedef struct FailingPosition
 	int64		hash;
 } FailingPosition;
 
+/* Rows that were read of deletion_failure, and the accounts that they are of */
+typedef struct Remembered
+{
+	struct Run *run;
+	SPITupleTable *rows;
+	int			nrows;
+	bool		is_last;		/* there are no more */
+	Account    *accounts;		/* without those on hold ... */
+	int			naccounts;		/* ... of which there are so many */
+} Remembered;
+
 /* bytes that a row takes to which others refer, roughly */
 #define SD_ROW_MEMORY	256.0
 
@@ -408,10 +419,17 @@ extern int64 sd_count_held_due(Run *run);
 extern void sd_record_held(Run *run, Account *account);
 extern void sd_write_refusals(Run *run);
 
-/* failing.c */
+/* failing_read.c */
 extern void sd_load_failing(Run *run);
-extern int64 sd_count_failing_due(Run *run);
 extern int	sd_find_failing(Run *run, Account *accounts, int naccounts);
+extern void sd_read_to_be_tried(Run *run, Remembered *remembered,
+								bool uncertain, FailingPosition *after,
+								int limit);
+extern void sd_read_remembered(Run *run, Remembered *remembered,
+							   FailingPosition *after);
+
+/* failing.c */
+extern int64 sd_count_failing_due(Run *run);
 extern int	sd_copy_failing(Run *run, Account **accounts);
 extern bool sd_may_try_failing(Run *run);
 extern void sd_try_failing(Run *run, int64 limit);
@@ -419,7 +437,7 @@ extern int	sd_next_uncertain_batch(Run *run);
 extern int	sd_next_failing(Run *run, Account **accounts, int limit);
 extern void sd_count_waiting(Run *run);
 
-/* failing_notes.c */
+/* failing_write.c */
 extern void sd_record_failing(Run *run, Account *accounts, int naccounts);
 extern void sd_note_gone(Run *run, Account *account);
 extern void sd_write_failing(Run *run);

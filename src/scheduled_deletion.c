@@ -38,7 +38,8 @@
  *	brake.c		unless they are too many
  *	refusal.c	those on hold are left alone, and that is told
  *	failing.c	those that have failed before, tried last
- *	failing_notes.c	what is remembered of them
+ *	failing_read.c	what is read of them
+ *	failing_write.c	what is written of them
  *	suspects.c	and of those whom a run was deleting when it ended
  *	search.c	delete a batch; find the accounts that fail
  *	batch.c		one attempt: lock, collect, blockers, steps, audit, prove

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * failing_notes.c
+ * failing_write.c
  *	  What deletion_failure says of accounts that have failed: written, forgotten,
  *	  and let be tried again.
  *
@@ -11,7 +11,7 @@
  * Copyright (c) 2026, scheduled_deletion contributors
  *
  * IDENTIFICATION
- *	  src/failing_notes.c
+ *	  src/failing_write.c
  *
  *-------------------------------------------------------------------------
  */
