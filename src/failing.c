@@ -14,7 +14,7 @@
  * Last come those whose fault it may not be, each alone: one of them may end each
  * run that tries it.
  *
- * How they are read is in remembered.c, what is written of them in remember.c.
+ * How they are read is in failing_read.c, what is written of them in failing_write.c.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
