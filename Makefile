@@ -43,6 +43,7 @@ OBJS = \
 	src/finding.o \
 	src/guard.o \
 	src/held.o \
+	src/held_asked.o \
 	src/hold.o \
 	src/hook.o \
 	src/index.o \

@@ -51,7 +51,6 @@
 	" pg_catalog.hashtextextended(f.account, 0), %s"
 
 static bool has_remembered(Run *run);
-static bool has_exact_text(PlanKey *key);
 static void read_rows(Run *run, Remembered *remembered, const char *condition,
 					  FailingPosition *after, int limit);
 static void forget_rows(Remembered *remembered, ErrorData *error);
@@ -74,7 +73,7 @@ sd_load_failing(Run *run)
 	run->uncertain = get_attnum(get_relname_relid("deletion_failure", run->policy->schema),
 								"uncertain");
 	run->has_failing = has_remembered(run);
-	if (run->has_failing && !has_exact_text(run->plan->key))
+	if (run->has_failing && !sd_has_exact_text(run->plan->key))
 		load_keys(run);
 }
 
@@ -91,41 +90,6 @@ has_remembered(Run *run)
 
 	SPI_freetuptable(SPI_tuptable);
 	return n > 0;
-}
-
-/*
- * Do values that the key takes for equal have the same text?  Then who is
- * remembered can be asked by that.
- */
-static bool
-has_exact_text(PlanKey *key)
-{
-	for (int i = 0; i < key->ncolumns; i++)
-	{
-		KeyColumn  *column = &key->columns[i];
-
-		if (column->opfamily >= FirstNormalObjectId)
-			return false;
-		switch (column->type)
-		{
-			case INT2OID:
-			case INT4OID:
-			case INT8OID:
-			case OIDOID:
-			case UUIDOID:
-			case DATEOID:
-			case BYTEAOID:
-				break;
-			case TEXTOID:
-			case VARCHAROID:
-				if (!get_collation_isdeterministic(column->collation))
-					return false;
-				break;
-			default:
-				return false;
-		}
-	}
-	return true;
 }
 
 /*

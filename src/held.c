@@ -33,7 +33,7 @@
 	" AND account OPERATOR(pg_catalog.=) $3" \
 	" AND reason OPERATOR(pg_catalog.=) $4"
 
-static List *account_tables(Oid schema);
+static List *account_tables(Oid schema, List *candidates);
 static void add_hold_links(DeletionPlan *plan, PlanStep *step);
 static bool have_columns(Oid table, List *names);
 static Row *make_held_row(PlanStep *step, PlanKey *key, Hold *hold);
@@ -51,8 +51,8 @@ void
 sd_find_hold_links(DeletionPlan *plan)
 {
 	Oid			schema = plan->policy->schema;
-	List	   *tables = account_tables(schema);
 	List	   *deleted = NIL;
+	List	   *tables;
 	ListCell   *lc;
 
 	foreach(lc, plan->steps)
@@ -63,6 +63,7 @@ sd_find_hold_links(DeletionPlan *plan)
 			deleted = lappend_oid(deleted, step->table);
 	}
 	sd_refuse_lost_holds(schema, deleted);
+	tables = account_tables(schema, deleted);
 	foreach(lc, plan->steps)
 	{
 		PlanStep   *step = lfirst(lc);
@@ -73,17 +74,20 @@ sd_find_hold_links(DeletionPlan *plan)
 	}
 }
 
-/* The tables of which accounts can be on hold */
+/* Those of some tables of which accounts can be on hold */
 static List *
-account_tables(Oid schema)
+account_tables(Oid schema, List *candidates)
 {
+	Oid			argtypes[] = {OIDARRAYOID};
+	Datum		values[] = {sd_oid_array(candidates)};
 	List	   *tables = NIL;
 	uint64		n = sd_query_latest_as_owner(schema,
-											 psprintf("SELECT account_table::pg_catalog.oid FROM %s"
-													  " UNION SELECT account_table::pg_catalog.oid FROM %s",
+											 psprintf("SELECT c.oid FROM pg_catalog.unnest($1) c (oid)"
+													  " WHERE EXISTS (SELECT FROM %s p WHERE p.account_table::pg_catalog.oid OPERATOR(pg_catalog.=) c.oid)"
+													  " OR (SELECT true FROM %s h WHERE h.account_table::pg_catalog.oid OPERATOR(pg_catalog.=) c.oid LIMIT 1)",
 													  sd_own_table(schema, "deletion_policy"),
 													  sd_own_table(schema, "deletion_hold")),
-											 0, NULL, NULL);
+											 lengthof(argtypes), argtypes, values);
 
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -101,13 +105,18 @@ account_tables(Oid schema)
 static void
 add_hold_links(DeletionPlan *plan, PlanStep *step)
 {
-	List	   *holds = sd_load_holds(plan->policy->schema, step->table, true);
+	Oid			schema = plan->policy->schema;
 	Relation	rel = table_open(step->table, NoLock);
 	PlanKey    *key = sd_hold_key(step, rel,
 								  step == plan->account ? plan->key : NULL);
-	List	   *keys = list_concat_unique_ptr(key != NULL ? list_make1(key) : NIL,
-											  sd_add_hold_keys(step, holds));
+	List	   *keys = key != NULL ? list_make1(key) : NIL;
 	ListCell   *lc;
+
+	step->asks_for_holds = sd_asks_for_holds(schema, step->table, key);
+	if (!step->asks_for_holds)
+		keys = list_concat_unique_ptr(keys,
+									  sd_add_hold_keys(step, sd_load_holds(schema, step->table,
+																		   true)));
 
 	foreach(lc, keys)
 	{
@@ -178,19 +187,28 @@ sd_load_holds(Oid schema, Oid account_table, bool only_active)
 	Datum		values[] = {ObjectIdGetDatum(account_table),
 		BoolGetDatum(only_active),
 	TimestampTzGetDatum(GetCurrentTimestamp())};
-	List	   *holds = NIL;
-	SPITupleTable *rows;
-	uint64		n;
 
-	n = sd_query_latest_as_owner(schema,
-								 psprintf("SELECT %s key_columns, account, reason, refused_at IS NOT NULL"
-										  " FROM %s WHERE account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1"
-										  " AND (NOT $2 OR held_until IS NULL OR held_until OPERATOR(pg_catalog.>) $3)"
-										  " ORDER BY key_columns, account, refused_at, held_at, reason",
-										  only_active ? "DISTINCT ON (key_columns, account)" : "",
-										  sd_own_table(schema, "deletion_hold")),
-								 lengthof(argtypes), argtypes, values);
-	rows = SPI_tuptable;
+	return sd_query_holds(schema,
+						  psprintf("SELECT %s key_columns, account, reason, refused_at IS NOT NULL"
+								   " FROM %s WHERE account_table::pg_catalog.oid OPERATOR(pg_catalog.=) $1"
+								   " AND (NOT $2 OR held_until IS NULL OR held_until OPERATOR(pg_catalog.>) $3)"
+								   " ORDER BY key_columns, account, refused_at, held_at, reason",
+								   only_active ? "DISTINCT ON (key_columns, account)" : "",
+								   sd_own_table(schema, "deletion_hold")),
+						  lengthof(argtypes), argtypes, values);
+}
+
+/*
+ * The holds that a query returns, as of now: Hold *.  Its columns are those of the key,
+ * the account, the reason, and whether a run has met it.
+ */
+List *
+sd_query_holds(Oid schema, const char *query, int nargs, Oid *argtypes, Datum *values)
+{
+	uint64		n = sd_query_latest_as_owner(schema, query, nargs, argtypes, values);
+	SPITupleTable *rows = SPI_tuptable;
+	List	   *holds = NIL;
+
 	for (uint64 i = 0; i < n; i++)
 	{
 		Hold	   *hold = palloc(sizeof(Hold));
@@ -432,6 +450,7 @@ sd_move_holds(Oid schema, DeletionPolicy *before, Oid new_table)
 	BoolGetDatum(was_lost)};
 	char	   *holds = sd_own_table(schema, "deletion_hold");
 	char	   *is_there = sd_is_remembered(schema, "deletion_hold", "h", "account_table");
+	bool		has_types = sd_has_key_types(schema);
 
 	if (before != NULL && before->account_table == new_table)
 		return;
@@ -446,12 +465,16 @@ sd_move_holds(Oid schema, DeletionPolicy *before, Oid new_table)
 										" OR (h.account_table_name OPERATOR(pg_catalog.=) ANY (ARRAY[$3, $4])"
 										" AND NOT %s)"
 										" RETURNING *)"
-										" INSERT INTO %s SELECT $2, $3, h.key_columns, h.account, h.reason,"
-										" h.held_by, h.held_at, h.held_until, h.refused_at FROM h"
+										" INSERT INTO %s (account_table, account_table_name, key_columns,"
+										" account, reason, held_by, held_at, held_until, refused_at%s)"
+										" SELECT $2, $3, h.key_columns, h.account, h.reason,"
+										" h.held_by, h.held_at, h.held_until, h.refused_at%s FROM h"
 										" ON CONFLICT DO NOTHING",
 										holds, is_there,
 										sd_own_table(schema, "deletion_policy"),
-										is_there, holds),
+										is_there, holds,
+										has_types ? ", key_types" : "",
+										has_types ? ", h.key_types" : ""),
 							   SPI_OK_INSERT, lengthof(argtypes), argtypes,
 							   values, NULL);
 }

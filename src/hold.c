@@ -56,9 +56,9 @@ sd_hold(Oid schema, Request *request, const char *reason, TimestampTz *until)
 {
 	FoundAccount account = {0};
 	Oid			argtypes[] = {OIDOID, TEXTOID, NAMEARRAYOID, TEXTOID, TEXTOID,
-	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, OIDOID};
+	TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, OIDOID, TEXTOID};
 	Datum		values[lengthof(argtypes)] = {0};
-	char		nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	char		nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
 	bool		has_type = sd_has_types(schema, "deletion_hold", "account_table");
 
 	check_reason(reason);
@@ -83,17 +83,19 @@ sd_hold(Oid schema, Request *request, const char *reason, TimestampTz *until)
 	else
 		nulls[7] = 'n';
 	values[8] = ObjectIdGetDatum(get_rel_type_id(account.plan->account->table));
+	values[9] = CStringGetTextDatum(sd_key_types(account.hold_key));
 	if (sd_execute_as_owner(schema,
 							psprintf("INSERT INTO %s AS h (account_table, account_table_name,"
 									 " key_columns, account, reason, held_by, held_at, held_until%s)"
 									 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8%s)"
 									 " ON CONFLICT (account_table, key_columns, pg_catalog.hashtextextended(account, 0), reason)"
 									 " DO UPDATE SET held_by = excluded.held_by, held_at = excluded.held_at,"
-									 " held_until = excluded.held_until, refused_at = NULL"
+									 " held_until = excluded.held_until, refused_at = NULL%s"
 									 " WHERE h.account OPERATOR(pg_catalog.=) excluded.account",
 									 sd_own_table(schema, "deletion_hold"),
-									 has_type ? ", account_table_type" : "",
-									 has_type ? ", $9" : ""),
+									 has_type ? ", account_table_type, key_types" : "",
+									 has_type ? ", $9, $10" : "",
+									 has_type ? ", key_types = excluded.key_types" : ""),
 							SPI_OK_INSERT, lengthof(argtypes), argtypes,
 							values, nulls) == 0)
 		elog(ERROR, "two accounts have the same hash");

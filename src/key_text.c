@@ -165,3 +165,38 @@ sd_begin_portable_text(void)
 								 true, 0, false);
 	return nestlevel;
 }
+
+/*
+ * Do values that the key takes for equal have the same text?  Then they
+ * can be looked up by that.
+ */
+bool
+sd_has_exact_text(PlanKey *key)
+{
+	for (int i = 0; i < key->ncolumns; i++)
+	{
+		KeyColumn  *column = &key->columns[i];
+
+		if (column->opfamily >= FirstNormalObjectId)
+			return false;
+		switch (column->type)
+		{
+			case INT2OID:
+			case INT4OID:
+			case INT8OID:
+			case OIDOID:
+			case UUIDOID:
+			case DATEOID:
+			case BYTEAOID:
+				break;
+			case TEXTOID:
+			case VARCHAROID:
+				if (!get_collation_isdeterministic(column->collation))
+					return false;
+				break;
+			default:
+				return false;
+		}
+	}
+	return true;
+}

@@ -197,15 +197,15 @@ sd_refuse_lost_holds(Oid schema, List *tables)
 										  " ORDER BY 1, 2 LIMIT 1) f)"
 										  " SELECT o.name, o.number, c.oid FROM o JOIN (" TABLES_NOW ")"
 										  " ON c.oid OPERATOR(pg_catalog.=) ANY ($1)"
-										  " WHERE (c.oid OPERATOR(pg_catalog.=) o.number)"
+										  " WHERE CASE WHEN (c.oid OPERATOR(pg_catalog.=) o.number)"
 										  " OPERATOR(pg_catalog.<>)"
 										  " (" NAME_NOW " OPERATOR(pg_catalog.=) " UNQUOTED("o.name") ")"
-										  " AND EXISTS (SELECT FROM %s h"
+										  " THEN EXISTS (SELECT FROM %s h"
 										  " WHERE h.account_table_name OPERATOR(pg_catalog.=) o.name"
 										  " AND " NUMBER_OF_HOLD " OPERATOR(pg_catalog.=) o.number"
 										  " AND (h.held_until IS NULL"
 										  " OR h.held_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp())"
-										  " AND NOT %s) LIMIT 1",
+										  " AND NOT %s) END LIMIT 1",
 										  holds, holds, holds,
 										  sd_is_remembered(schema, "deletion_hold",
 														   "h", "account_table")),

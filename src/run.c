@@ -248,7 +248,7 @@ delete_due_accounts(Run *run)
 		limit = Min(limit, run->announced);
 	while (naccounts == 0 && !run->is_drained && limit > 0)
 	{
-		int64		npick = run->meets_failing || sd_held_accounts(run) != NULL ?
+		int64		npick = run->meets_failing || sd_is_any_on_hold(run) ?
 			Max(limit + 1, PICK_SIZE) : limit + 1;
 		int			npicked;
 		int			ntaken;
@@ -315,6 +315,7 @@ choose_accounts(Run *run, Account *accounts, int naccounts, int limit,
 	int			i;
 
 	*held = NIL;
+	sd_ask_about(run, accounts, naccounts);
 	for (i = 0; i < naccounts && n < limit; i++)
 	{
 		*last = accounts[i];
@@ -330,6 +331,8 @@ choose_accounts(Run *run, Account *accounts, int naccounts, int limit,
 		else if (!last->has_failed)
 			accounts[n++] = accounts[i];
 	}
+	if (run->plan->account->asks_for_holds)
+		run->held = NULL;
 	*ntaken = i;
 	return n;
 }

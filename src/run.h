@@ -247,7 +247,8 @@ typedef struct Run
 								 * rows, by the keys by which the holds were
 								 * placed; NULL: none */
 	RowSet	   *held;			/* those of the account step that are there,
-								 * with all their keys */
+								 * with all their keys; or, where it is asked
+								 * for, of the accounts that were just picked */
 	List	   *tables;			/* TableRows *, by step ... */
 	int64	   *rows;			/* ... and how many of each */
 	MemoryContext transaction_context;
@@ -490,6 +491,7 @@ extern void sd_refresh_holds(Run *run);
 extern bool sd_is_any_on_hold(Run *run);
 extern RowSet *sd_holds_on(Run *run, PlanStep *step, RowSet *rows);
 extern RowSet *sd_held_accounts(Run *run);
+extern void sd_ask_about(Run *run, Account *accounts, int naccounts);
 extern bool sd_is_held(Run *run, Account *account);
 extern void sd_spare_held(Attempt *attempt);
 
@@ -533,7 +535,8 @@ extern bool sd_all_deleted(RowSet *set);
 extern Datum sd_key_array(RowSet *set, PlanKey *key, int column);
 extern Datum sd_new_key_array(RowSet *set, PlanKey *key, int column, int first);
 
-/* held.c, for a run */
+/* held.c and held_asked.c, for a run */
+extern List *sd_ask_for_holds(Oid schema, Oid table, PlanKey *key, RowSet *rows);
 extern RowSet *sd_held_rows(PlanStep *step, List *keys, List *holds);
 
 /* audit.c and report.c, of a run */

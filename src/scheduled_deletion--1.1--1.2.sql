@@ -24,7 +24,27 @@ ALTER TABLE @extschema@.deletion_step
 -- accounts of several lost tables may be on hold, alike but for the table
 ALTER TABLE @extschema@.deletion_hold
     ADD COLUMN account_table_type oid,
+    ADD COLUMN key_types text,
     ALTER COLUMN account_table DROP NOT NULL;
+
+-- where all holds on a table are by the same key, and its types of now, it is asked who is
+-- on hold, and not all are read
+CREATE INDEX deletion_hold_keys ON @extschema@.deletion_hold
+    (account_table, key_columns, key_types);
+COMMENT ON COLUMN @extschema@.deletion_hold.key_types IS
+'types of these columns when the hold was placed; null: not known, so that each run reads all holds on the table';
+
+-- of a text that these types would write alike today, it does not matter when it was written
+UPDATE @extschema@.deletion_hold h SET key_types = pg_catalog.format_type(a.atttypid, -1)
+FROM pg_catalog.pg_attribute a
+WHERE a.attrelid OPERATOR(pg_catalog.=) h.account_table::pg_catalog.oid
+    AND pg_catalog.cardinality(h.key_columns) OPERATOR(pg_catalog.=) 1
+    AND a.attname OPERATOR(pg_catalog.=) h.key_columns[1] AND NOT a.attisdropped
+    AND (a.atttypid OPERATOR(pg_catalog.=) 'text'::pg_catalog.regtype::pg_catalog.oid
+        OR a.atttypid::pg_catalog.regtype::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{smallint,integer,bigint}'::pg_catalog.text[])
+            AND h.account OPERATOR(pg_catalog.~) '^(0|-?[1-9][0-9]*)$'
+        OR a.atttypid OPERATOR(pg_catalog.=) 'uuid'::pg_catalog.regtype::pg_catalog.oid
+            AND h.account OPERATOR(pg_catalog.~) '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$');
 
 -- finds the tables that holds are on, however many holds there are
 CREATE INDEX deletion_hold_table ON @extschema@.deletion_hold
@@ -182,7 +202,7 @@ $$);
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.deletion_hold', $$
 d (remembered_account_table, remembered_account_table_name, key_columns, account, reason, held_by,
-    held_at, held_until, refused_at, remembered_account_table_type)
+    held_at, held_until, refused_at, remembered_account_table_type, key_types)
 LEFT JOIN LATERAL (
     SELECT c.oid::pg_catalog.regclass AS number, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace

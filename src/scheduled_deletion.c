@@ -63,6 +63,7 @@
  *	statement_account.c	those on the account table
  *	policy.c	read and write policies; register the built-in one
  *	held.c		the accounts that are on hold
+ *	held_asked.c	those of some, where there are many
  *	link.c		how columns lead to a key
  *	index.c		whether an index finds them
  *	key.c		what a key is

@@ -327,6 +327,8 @@ typedef struct PlanStep
 	bool		can_keep_rows;	/* a BEFORE trigger or a rule can prevent it */
 	bool		lock_rows;		/* a cascade leads from its rows to accounts */
 	bool		may_lock_rows;	/* the caller has the privileges for it */
+	bool		asks_for_holds;	/* it is asked who of its rows is on hold, for
+								 * too many are; see held_asked.c */
 	bool		is_walked;		/* what refers to its rows was looked for */
 	struct PlanStep *deleted_by;	/* the step that deletes rows of this
 									 * table */
@@ -598,6 +600,8 @@ extern PlanLink *sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel,
 extern void sd_find_hold_links(DeletionPlan *plan);
 extern List *sd_hold_keys(DeletionPlan *plan, PlanStep *step);
 extern char *sd_state_of_holds(Oid schema, List *tables);
+extern List *sd_query_holds(Oid schema, const char *query, int nargs,
+							Oid *argtypes, Datum *values);
 extern List *sd_load_holds(Oid schema, Oid account_table, bool only_active);
 extern List *sd_add_hold_keys(PlanStep *step, List *holds);
 extern Datum *sd_held_key(PlanKey *key, Hold *hold);
@@ -606,6 +610,11 @@ extern void sd_delete_expired_holds(Oid schema, Oid account_table);
 extern bool sd_delete_hold(Oid schema, Oid account_table, Hold *hold);
 extern bool sd_note_refusal(Oid schema, Oid account_table, Hold *hold);
 extern void sd_move_holds(Oid schema, DeletionPolicy *before, Oid new_table);
+
+/* held_asked.c */
+extern char *sd_key_types(PlanKey *key);
+extern bool sd_has_key_types(Oid schema);
+extern bool sd_asks_for_holds(Oid schema, Oid table, PlanKey *key);
 
 /* An index that is looked for */
 typedef struct WantedIndex
@@ -641,6 +650,7 @@ extern Datum sd_value_from_text(Oid type, char *text, const char *argument);
 extern Datum *sd_key_from_text(PlanKey *key, char *text);
 extern TupleDesc sd_key_tupdesc(PlanKey *key);
 extern int	sd_begin_portable_text(void);
+extern bool sd_has_exact_text(PlanKey *key);
 
 /* remember.c */
 extern char *sd_is_remembered(Oid schema, const char *name, const char *alias,

@@ -31,7 +31,7 @@ typedef struct HeldAccounts
 static void read_holds(Run *run);
 static RowSet *find_held(Run *run, PlanStep *step, RowSet *holds);
 static void held_account(Attempt *attempt, TupleTableSlot *slot, void *arg);
-static void drop_held(Attempt *attempt);
+static void drop_held(Attempt *attempt, RowSet *holds);
 
 /* Know which accounts are on hold now, whatever snapshot the transaction has */
 void
@@ -39,13 +39,17 @@ sd_refresh_holds(Run *run)
 {
 	DeletionPlan *plan = run->plan;
 	List	   *tables = NIL;
-	char	   *state;
+	const char *state;
 	ListCell   *lc;
 
 	foreach(lc, plan->hold_links)
-		tables = list_append_unique_oid(tables,
-										((PlanLink *) lfirst(lc))->step->table);
-	state = sd_state_of_holds(plan->policy->schema, tables);
+	{
+		PlanStep   *step = ((PlanLink *) lfirst(lc))->step;
+
+		if (!step->asks_for_holds)
+			tables = list_append_unique_oid(tables, step->table);
+	}
+	state = tables != NIL ? sd_state_of_holds(plan->policy->schema, tables) : "";
 	if (run->state_of_holds != NULL && strcmp(state, run->state_of_holds) == 0)
 		return;
 
@@ -74,7 +78,7 @@ read_holds(Run *run)
 		List	   *holds;
 		RowSet	   *rows;
 
-		if (link->step == step)
+		if (link->step == step || link->step->asks_for_holds)
 			continue;
 		step = link->step;
 		holds = sd_load_holds(plan->policy->schema, step->table, true);
@@ -130,21 +134,69 @@ held_account(Attempt *attempt, TupleTableSlot *slot, void *arg)
 bool
 sd_is_any_on_hold(Run *run)
 {
+	ListCell   *lc;
+
+	foreach(lc, run->plan->hold_links)
+	{
+		if (((PlanLink *) lfirst(lc))->step->asks_for_holds)
+			return true;
+	}
 	return run->holds != NULL;
 }
 
-/* The accounts on hold among those rows of a step; NULL if there are none */
+/*
+ * The accounts on hold of a step, at least those among the rows, in the current
+ * memory context or one that lives longer; NULL if there are none
+ */
 RowSet *
 sd_holds_on(Run *run, PlanStep *step, RowSet *rows)
 {
-	return run->holds != NULL ? run->holds[step->number] : NULL;
+	PlanKey    *key;
+	List	   *holds;
+
+	if (!step->asks_for_holds)
+		return run->holds != NULL ? run->holds[step->number] : NULL;
+	key = linitial(sd_hold_keys(run->plan, step));
+	holds = sd_ask_for_holds(run->plan->policy->schema, step->table, key, rows);
+	return holds != NIL ? sd_held_rows(step, list_make1(key), holds) : NULL;
 }
 
-/* The accounts on hold, as far as they are there; NULL if there are no holds */
+/*
+ * All accounts on hold, as far as they are there; NULL if there are no holds.  Where
+ * they are asked for, that takes long, and is rarely wanted.
+ */
 RowSet *
 sd_held_accounts(Run *run)
 {
-	return run->held;
+	PlanStep   *step = run->plan->account;
+	List	   *holds;
+
+	if (!step->asks_for_holds)
+		return run->held;
+	holds = sd_load_holds(run->plan->policy->schema, step->table, true);
+	return holds != NIL ?
+		find_held(run, step, sd_held_rows(step, sd_hold_keys(run->plan, step), holds)) : NULL;
+}
+
+/*
+ * Ask who is on hold of accounts that were just picked, if that is asked for, and
+ * their key tells.  The answer is in the current memory context.
+ */
+void
+sd_ask_about(Run *run, Account *accounts, int naccounts)
+{
+	PlanStep   *step = run->plan->account;
+	RowSet	   *rows;
+
+	if (!step->asks_for_holds)
+		return;
+	run->held = NULL;
+	if (linitial(sd_hold_keys(run->plan, step)) != run->plan->key)
+		return;
+	rows = sd_make_rows(step);
+	for (int i = 0; i < naccounts; i++)
+		sd_add_account(rows, step, &accounts[i]);
+	run->held = sd_holds_on(run, step, rows);
 }
 
 /*
@@ -154,12 +206,11 @@ sd_held_accounts(Run *run)
 bool
 sd_is_held(Run *run, Account *account)
 {
-	RowSet	   *held = sd_held_accounts(run);
 	Row		   *row;
 
-	if (held == NULL)
+	if (run->held == NULL)
 		return false;
-	row = sd_find_row(held, run->plan->self, account->key);
+	row = sd_find_row(run->held, run->plan->self, account->key);
 	if (row == NULL)
 		return false;
 	account->hold = row->account->hold;
@@ -175,21 +226,21 @@ sd_spare_held(Attempt *attempt)
 	sd_set_doing(attempt, "reading the holds on accounts of",
 				 run->plan->account->table);
 	sd_refresh_holds(run);
-	if (run->holds != NULL && run->holds[run->plan->account->number] != NULL)
-		drop_held(attempt);
+	drop_held(attempt, sd_holds_on(run, run->plan->account,
+								   attempt->sets[run->plan->account->number]));
 }
 
 static void
-drop_held(Attempt *attempt)
+drop_held(Attempt *attempt, RowSet *holds)
 {
 	Run		   *run = attempt->run;
 	int			number = run->plan->account->number;
 	MemoryContext caller_context = MemoryContextSwitchTo(run->batch_context);
 
-	for (int i = 0; i < sd_count_rows(attempt->sets[number]); i++)
+	for (int i = 0; holds != NULL && i < sd_count_rows(attempt->sets[number]); i++)
 	{
 		Row		   *row = sd_get_row(attempt->sets[number], i);
-		Row		   *hold = sd_find_same_row(run->holds[number], row);
+		Row		   *hold = sd_find_same_row(holds, row);
 
 		if (hold == NULL)
 			continue;

@@ -48,7 +48,7 @@ my $kept = q{
 	SELECT md5(string_agg(r, E'\n' ORDER BY r)) FROM (
 		SELECT (to_jsonb(t) - '{account_table_type,audit_table_type}'::text[])::text FROM deletion_policy t
 		UNION ALL SELECT (to_jsonb(t) - '{step_table_type,via_type}'::text[])::text FROM deletion_step t
-		UNION ALL SELECT (to_jsonb(t) - 'account_table_type')::text FROM deletion_hold t
+		UNION ALL SELECT (to_jsonb(t) - '{account_table_type,key_types}'::text[])::text FROM deletion_hold t
 		UNION ALL SELECT (to_jsonb(t) - 'uncertain')::text FROM deletion_failure t
 		UNION ALL SELECT (to_jsonb(t) - 'next_batch')::text FROM deletion_run t UNION ALL SELECT last_value::text FROM deletion_run_id
 		UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal) AS rows (r)};
