@@ -150,6 +150,7 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 	MemoryContext caller_context = CurrentMemoryContext;
 	Attempt		attempt = {.run = run,.is_careful = run->is_careful};
 	ErrorData  *error;
+	bool		is_put_off;
 	bool		done;
 
 	attempt.context = AllocSetContextCreate(run->batch_context,
@@ -177,7 +178,8 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 	if (!keep)
 		sd_forget_blocked(accounts, naccounts);
 	MemoryContextSwitchTo(run->batch_context);
-	if (run->is_outdated)
+	is_put_off = run->is_outdated && attempt.naccounts > 0;
+	if (is_put_off)
 		*failure = sd_outdated_failure();
 	else if (error != NULL)
 	{
@@ -206,7 +208,7 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 
 	MemoryContextSwitchTo(caller_context);
 	end_attempt(&attempt, accounts, naccounts);
-	return error == NULL && !run->is_outdated;
+	return error == NULL && !is_put_off;
 }
 
 /*

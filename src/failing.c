@@ -202,7 +202,10 @@ sd_try_failing(Run *run, int64 limit)
 			run->tried_uncertain += n;
 		if (n > 0)
 			(void) sd_delete_batch(run, accounts, n, false);
-		sd_record_results(run, accounts, n);
+		if (run->is_outdated)
+			sd_record_tried(run, accounts, n);
+		else
+			sd_record_results(run, accounts, n);
 	}
 	MemoryContextSwitchTo(run->transaction_context);
 }

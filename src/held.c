@@ -74,7 +74,7 @@ sd_find_hold_links(DeletionPlan *plan)
 	}
 }
 
-/* Those of some tables of which accounts can be on hold */
+/* Those of some tables of which accounts can be on hold; by an index, however many are */
 static List *
 account_tables(Oid schema, List *candidates)
 {
@@ -84,7 +84,9 @@ account_tables(Oid schema, List *candidates)
 	uint64		n = sd_query_latest_as_owner(schema,
 											 psprintf("SELECT c.oid FROM pg_catalog.unnest($1) c (oid)"
 													  " WHERE EXISTS (SELECT FROM %s p WHERE p.account_table::pg_catalog.oid OPERATOR(pg_catalog.=) c.oid)"
-													  " OR (SELECT true FROM %s h WHERE h.account_table::pg_catalog.oid OPERATOR(pg_catalog.=) c.oid LIMIT 1)",
+													  " OR (SELECT h.account_table::pg_catalog.oid FROM %s h"
+													  " WHERE h.account_table::pg_catalog.oid OPERATOR(pg_catalog.>=) c.oid"
+													  " ORDER BY h.account_table::pg_catalog.oid LIMIT 1) OPERATOR(pg_catalog.=) c.oid",
 													  sd_own_table(schema, "deletion_policy"),
 													  sd_own_table(schema, "deletion_hold")),
 											 lengthof(argtypes), argtypes, values);
@@ -163,8 +165,8 @@ sd_state_of_holds(Oid schema, List *tables)
 	(void) sd_query_latest_as_owner(schema,
 									psprintf("SELECT pg_catalog.concat_ws(' ',"
 											 " CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.>) 0 THEN pg_catalog.count(*) END,"
-											 " pg_catalog.extract('epoch', pg_catalog.max(held_at)),"
-											 " pg_catalog.sum(pg_catalog.hashtextextended(account, 0)))"
+											 " pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ',"
+											 " account_table::pg_catalog.oid, key_columns, account, reason, held_at, held_until), 0)))"
 											 " FROM %s WHERE account_table::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($1)"
 											 " AND (held_until IS NULL OR held_until OPERATOR(pg_catalog.>) $2)",
 											 sd_own_table(schema, "deletion_hold")),

@@ -27,7 +27,7 @@
 #include "run.h"
 
 /* so many holds on a table are always read */
-#define FEW_HOLDS	1000
+#define FEW_HOLDS	200
 
 static Datum texts_of_keys(PlanKey *key, RowSet *rows);
 
@@ -100,6 +100,8 @@ sd_ask_for_holds(Oid schema, Oid table, PlanKey *key, RowSet *rows)
 	Oid			argtypes[] = {OIDOID, NAMEARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID};
 	Datum		values[lengthof(argtypes)];
 
+	if (sd_count_rows(rows) == 0)
+		return NIL;
 	values[0] = ObjectIdGetDatum(table);
 	values[1] = sd_name_array(sd_key_names(key));
 	values[2] = texts_of_keys(key, rows);
@@ -122,18 +124,14 @@ sd_ask_for_holds(Oid schema, Oid table, PlanKey *key, RowSet *rows)
 static Datum
 texts_of_keys(PlanKey *key, RowSet *rows)
 {
-	int			nrows = sd_count_rows(rows);
+	int			nrows;
+	Row		  **keys = sd_rows_by_key(rows, key, &nrows);
 	Datum	   *texts = palloc_extended(sizeof(Datum) * Max(nrows, 1), MCXT_ALLOC_HUGE);
 	int			nestlevel = sd_begin_portable_text();
-	int			n = 0;
 
 	for (int i = 0; i < nrows; i++)
-	{
-		Row		   *row = sd_get_row(rows, i);
-
-		if (!row->nulls[key->first_value])
-			texts[n++] = CStringGetTextDatum(sd_key_text(key, &row->values[key->first_value]));
-	}
+		texts[i] = CStringGetTextDatum(sd_key_text(key, &keys[i]->values[key->first_value]));
 	AtEOXact_GUC(true, nestlevel);
-	return PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT));
+	return PointerGetDatum(construct_array(texts, nrows, TEXTOID, -1, false,
+										   TYPALIGN_INT));
 }

@@ -70,7 +70,7 @@ static int	compare_values(Wanted *wanted, Row *row);
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
-/* The rows of a set that have a key, sorted by it; equal ones are there once */
+/* The rows of a set that have a key, sorted by it; of equal ones, the first added */
 typedef struct RowIndex
 {
 	bool		is_valid;		/* no row was added since */
@@ -99,8 +99,8 @@ static uint32 hash_values(PlanKey *key, FmgrInfo *hash, Datum *values);
 static Row *find_by_order(RowIndex *index, Wanted *wanted);
 static RowIndex *valid_index(RowSet *set, PlanKey *key);
 static Row *find_key(RowSet *set, Row *row, PlanKey *key);
-static bool has_key(Row *row, PlanKey *key);
 static int	compare_rows(const void *a, const void *b, void *arg);
+static int	compare_rows_in_order(const void *a, const void *b, void *arg);
 static Datum make_array(Row **rows, int nrows, PlanKey *key, int column);
 
 /* An empty set, for rows of that step */
@@ -179,6 +179,7 @@ sd_add_row(RowSet *set, Row *row)
 		set->max_rows *= 2;
 		set->rows = repalloc_huge(set->rows, sizeof(Row *) * set->max_rows);
 	}
+	row->number = set->nrows;
 	set->rows[set->nrows++] = row;
 	for (int i = 0; i < list_length(set->step->keys); i++)
 		set->indexes[i].is_valid = false;
@@ -318,7 +319,7 @@ sd_find_same_row(RowSet *set, Row *row)
 
 	foreach(lc, set->step->keys)
 	{
-		Row		   *same = has_key(row, lfirst(lc)) ?
+		Row		   *same = sd_has_key(row, lfirst(lc)) ?
 			find_key(set, row, lfirst(lc)) : NULL;
 
 		if (same != NULL)
@@ -355,7 +356,7 @@ sd_is_new_row(RowSet *set, Row *row)
 
 	foreach(lc, set->step->keys)
 	{
-		if (has_key(row, lfirst(lc)) && find_key(set, row, lfirst(lc)) == NULL)
+		if (sd_has_key(row, lfirst(lc)) && find_key(set, row, lfirst(lc)) == NULL)
 			return true;
 	}
 	return false;
@@ -372,7 +373,7 @@ sd_mark_deleted(RowSet *set, Row *row)
 		PlanKey    *key = lfirst(lc);
 		Row		   *same;
 
-		if (!has_key(row, key))
+		if (!sd_has_key(row, key))
 			continue;
 		same = find_key(set, row, key);
 		if (same == NULL)
@@ -426,7 +427,20 @@ sd_key_array(RowSet *set, PlanKey *key, int column)
 	return index->arrays[column];
 }
 
-/* The same of the rows added from number "first" on, in the current context */
+/* The rows that have a key, one for each value of it, in its order; *nrows of them */
+Row **
+sd_rows_by_key(RowSet *set, PlanKey *key, int *nrows)
+{
+	RowIndex   *index = valid_index(set, key);
+
+	*nrows = index->nrows;
+	return index->rows;
+}
+
+/*
+ * An array of a column of a key, of the rows added from number "first" on, in the
+ * current context
+ */
 Datum
 sd_new_key_array(RowSet *set, PlanKey *key, int column, int first)
 {
@@ -437,7 +451,7 @@ sd_new_key_array(RowSet *set, PlanKey *key, int column, int first)
 
 	for (int i = first; i < set->nrows; i++)
 	{
-		if (has_key(set->rows[i], key))
+		if (sd_has_key(set->rows[i], key))
 			rows[nrows++] = set->rows[i];
 	}
 	array = make_array(rows, nrows, key, column);
@@ -463,10 +477,10 @@ valid_index(RowSet *set, PlanKey *key)
 								  MCXT_ALLOC_HUGE);
 	for (int i = 0; i < set->nrows; i++)
 	{
-		if (has_key(set->rows[i], key))
+		if (sd_has_key(set->rows[i], key))
 			index->rows[n++] = set->rows[i];
 	}
-	qsort_arg(index->rows, n, sizeof(Row *), compare_rows, key);
+	qsort_arg(index->rows, n, sizeof(Row *), compare_rows_in_order, key);
 
 	index->nrows = 0;
 	for (int i = 0; i < n; i++)
@@ -486,8 +500,8 @@ valid_index(RowSet *set, PlanKey *key)
 }
 
 /* Is no column of a row's key null?  Else nothing refers to it. */
-static bool
-has_key(Row *row, PlanKey *key)
+bool
+sd_has_key(Row *row, PlanKey *key)
 {
 	for (int i = 0; i < key->ncolumns; i++)
 	{
@@ -510,6 +524,16 @@ compare_rows(const void *a, const void *b, void *arg)
 												 row->values[key->first_value + i],
 												 (*(Row *const *) b)->values[key->first_value + i]));
 	return result;
+}
+
+/* The same; of rows with equal keys, the one that was added first comes first */
+static int
+compare_rows_in_order(const void *a, const void *b, void *arg)
+{
+	int			result = compare_rows(a, b, arg);
+
+	return result != 0 ? result :
+		(*(Row *const *) a)->number - (*(Row *const *) b)->number;
 }
 
 /* Compare wanted values with a row's key */

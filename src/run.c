@@ -35,7 +35,6 @@ static void refuse_pending_violation(Run *run);
 static bool may_go_on(Run *run);
 static int64 within_limit(Run *run, int64 naccounts);
 static void delete_due_accounts(Run *run);
-static void record_tried(Run *run, Account *accounts, int naccounts);
 static int	choose_accounts(Run *run, Account *accounts, int naccounts,
 							int limit, List **held, Account *last,
 							int *ntaken);
@@ -270,7 +269,7 @@ delete_due_accounts(Run *run)
 		else if (run->is_outdated)
 		{
 			/* those that were not deleted are picked again by the next plan */
-			record_tried(run, accounts, naccounts);
+			sd_record_tried(run, accounts, naccounts);
 		}
 		else
 		{
@@ -287,8 +286,8 @@ delete_due_accounts(Run *run)
 }
 
 /* Record which accounts were deleted, and which failed; the others are as before */
-static void
-record_tried(Run *run, Account *accounts, int naccounts)
+void
+sd_record_tried(Run *run, Account *accounts, int naccounts)
 {
 	int			n = 0;
 

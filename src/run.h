@@ -61,7 +61,11 @@ typedef struct Row
 {
 	Account    *account;
 	int64	   *rows;			/* the account's: it is to be near */
+	int			number;			/* its place in the set */
 	Hold	   *held;			/* for which it must stay; NULL if it may go */
+	Hold	  **held_by_key;	/* by key, of a row that is the first in its set
+								 * with that value: for which another one with it
+								 * must stay; NULL if none must */
 	Failure    *failure;		/* the same, as it is told; NULL if it is
 								 * another's */
 	bool	   *nulls;			/* by value */
@@ -265,11 +269,13 @@ typedef struct Run
 /* If a row must stay, another one must, to which it leads */
 typedef struct Lead
 {
-	PlanStep   *step;			/* of a collected row; NULL: it stays anyhow */
+	PlanStep   *step;			/* of a collected row; NULL: it stays anyhow ... */
 	Row		   *row;
+	PlanKey    *key;			/* ... and any row with that key of it counts */
 	Row		   *target;
-	Oid			table;			/* whose rows must stay for it; invalid: the
-								 * same as of the row */
+	Oid			table;			/* whose rows must stay for it, if it is by a
+								 * key ... */
+	PlanStep   *above;			/* ... unless the target stays anyhow: its step */
 } Lead;
 
 /* What the rows of an attempt share with others; see share.c */
@@ -290,6 +296,7 @@ typedef struct Attempt
 	MemoryContext rows_context; /* of the other sets */
 	int		   *seen;			/* by link: rows that it leads to, and that
 								 * were asked for rows that lead to them */
+	bool		notes_sharing;	/* even if nobody is on hold yet */
 	Sharing    *sharing;		/* NULL if nobody is on hold */
 	Lead	   *leads;			/* if anybody is: what leads to what */
 	int			nleads;
@@ -381,6 +388,7 @@ extern void sd_begin_run(Run *run);
 extern void sd_begin_transaction(Run *run, DeletionPolicy *policy);
 extern bool sd_is_over(Run *run);
 extern void sd_next_batch(Run *run);
+extern void sd_record_tried(Run *run, Account *accounts, int naccounts);
 extern void sd_end_transaction(Run *run);
 extern List *sd_next_accounts(Run *run, int limit);
 extern void sd_move_cursor(Run *run, Account *last, int ntaken);
@@ -527,11 +535,13 @@ extern int	sd_count_rows(RowSet *set);
 extern Row *sd_get_row(RowSet *set, int i);
 extern Row *sd_find_row(RowSet *set, PlanLink *link, Datum *values);
 extern Row *sd_find_by_key(RowSet *set, PlanKey *key, Datum *values);
+extern bool sd_has_key(Row *row, PlanKey *key);
 extern Row *sd_find_same_row(RowSet *set, Row *row);
 extern Row *sd_next_same_row(RowSet *set, RowSet *other, int *i);
 extern bool sd_is_new_row(RowSet *set, Row *row);
 extern bool sd_mark_deleted(RowSet *set, Row *row);
 extern bool sd_all_deleted(RowSet *set);
+extern Row **sd_rows_by_key(RowSet *set, PlanKey *key, int *nrows);
 extern Datum sd_key_array(RowSet *set, PlanKey *key, int column);
 extern Datum sd_new_key_array(RowSet *set, PlanKey *key, int column, int first);
 

@@ -31,6 +31,12 @@ ALTER TABLE @extschema@.deletion_hold
 -- on hold, and not all are read
 CREATE INDEX deletion_hold_keys ON @extschema@.deletion_hold
     (account_table, key_columns, key_types);
+
+-- the hash first: it is asked of many accounts at once, and arrays take long to compare
+DROP INDEX @extschema@.deletion_hold_account;
+CREATE UNIQUE INDEX deletion_hold_account ON @extschema@.deletion_hold
+    (pg_catalog.hashtextextended(account, 0), account_table, key_columns, reason);
+
 COMMENT ON COLUMN @extschema@.deletion_hold.key_types IS
 'types of these columns when the hold was placed; null: not known, so that each run reads all holds on the table';
 

@@ -34,10 +34,11 @@
 /* A row leads by a link to something that stays */
 typedef struct Stranger
 {
-	Row		   *row;			/* what goes if that row goes: the row to which
-								 * it leads for which it is deleted, or one that
-								 * is above that */
-	Oid			table;			/* whose row leads there; invalid if it stays */
+	Row		   *row;			/* which must stay for it: the one for which the
+								 * row is deleted, or the row itself if that stays
+								 * anyhow */
+	Oid			table;			/* of the row that is deleted; or ... */
+	PlanStep   *above;			/* ... of the one that stays */
 	Datum		values[FLEXIBLE_ARRAY_MEMBER];
 } Stranger;
 
@@ -49,6 +50,13 @@ typedef struct LinkStrangers
 	List	   *strangers;		/* Stranger *: not read yet */
 } LinkStrangers;
 
+/* Rows that are being read */
+typedef struct RowsAbove
+{
+	PlanStep   *step;
+	List	   *found;			/* Row * */
+} RowsAbove;
+
 /* What the rows of an attempt share with others; lives as long as it does */
 struct Sharing
 {
@@ -57,17 +65,22 @@ struct Sharing
 };
 
 static bool none_collected_is_held(Attempt *attempt);
-static void note_stranger(Attempt *attempt, PlanLink *link, Row *row, Oid table,
+static void note_stranger(Attempt *attempt, PlanLink *link, const Stranger *who,
 						  TupleTableSlot *slot, int column);
 static bool read_strangers(Attempt *attempt);
 static void read_link(Attempt *attempt, LinkStrangers *of_link);
+static bool is_hold_key(Attempt *attempt, PlanLink *link);
+static void add_keys(RowSet *above, PlanLink *link, List *strangers);
 static void read_above(Attempt *attempt, PlanLink *link, Datum *values);
 static void read_same_values(Attempt *attempt, PlanKey *key);
 static Datum *array_of_column(LinkStrangers *of_link, List *strangers);
+static void add_rows_above(Attempt *attempt, PlanStep *step,
+						   PlanStatement *statement, Datum *values);
 static void row_above(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static bool has_shared_keys(PlanStep *step);
 static void add_lead(Attempt *attempt, Lead lead);
 static void note_held(Attempt *attempt, PlanStep *step, RowSet *rows, bool is_ours);
+static void must_stay(RowSet *above, PlanStep *step, Row *row, Hold *hold);
 static bool fail_sharing(Attempt *attempt);
 static bool spread(Attempt *attempt, Lead *lead);
 
@@ -84,7 +97,7 @@ sd_begin_sharing(Attempt *attempt)
 	attempt->is_shared = false;
 	attempt->leads = NULL;
 	attempt->nleads = attempt->max_leads = 0;
-	if (!sd_is_any_on_hold(attempt->run))
+	if (!attempt->notes_sharing && !sd_is_any_on_hold(attempt->run))
 		return;
 	attempt->sharing = palloc0(sizeof(Sharing));
 	attempt->sharing->links = palloc0(sizeof(LinkStrangers) * Max(plan->nlinks, 1));
@@ -120,17 +133,19 @@ sd_note_strangers(Attempt *attempt, DeletePart *part, Row *target,
 	{
 		PlanLink   *link = lfirst(lc);
 
-		note_stranger(attempt, link, target, part->step->table, slot, column);
+		note_stranger(attempt, link,
+					  &(Stranger) {.row = target,.table = part->step->table},
+					  slot, column);
 		column += link->ncolumns;
 	}
 }
 
 /*
  * Note where a link leads from a row whose columns begin with that one of the slot,
- * unless that is a row of the attempt, or nothing.
+ * and who must stay for it, unless that is a row of the attempt, or nothing.
  */
 static void
-note_stranger(Attempt *attempt, PlanLink *link, Row *row, Oid table,
+note_stranger(Attempt *attempt, PlanLink *link, const Stranger *who,
 			  TupleTableSlot *slot, int column)
 {
 	RowSet	   *ours = attempt->sets[link->key->step->number];
@@ -152,8 +167,7 @@ note_stranger(Attempt *attempt, PlanLink *link, Row *row, Oid table,
 	of_link = &attempt->sharing->links[link->number];
 	of_link->link = link;
 	stranger = palloc(offsetof(Stranger, values) + sizeof(Datum) * link->ncolumns);
-	stranger->row = row;
-	stranger->table = table;
+	*stranger = *who;
 	for (int i = 0; i < link->ncolumns; i++)
 	{
 		bool		is_null;
@@ -222,8 +236,16 @@ sd_none_is_held(Attempt *attempt)
 	if (!sd_is_any_on_hold(run))
 		return true;
 
-	/* if the first one was placed meanwhile, nothing is known of sharing */
-	if (attempt->sharing == NULL || !none_collected_is_held(attempt))
+	/*
+	 * If the first one was placed meanwhile, nothing is known of sharing.  If
+	 * a trigger of the transaction has placed it, it is taken back now.
+	 */
+	if (attempt->sharing == NULL)
+	{
+		attempt->notes_sharing = true;
+		return false;
+	}
+	if (!none_collected_is_held(attempt))
 		return false;
 	while (read_strangers(attempt))
 		;
@@ -278,7 +300,9 @@ read_link(Attempt *attempt, LinkStrangers *of_link)
 		if (row == NULL || !row->is_read[link->key->number])
 			unread = lappend(unread, stranger);
 	}
-	if (unread != NIL)
+	if (is_hold_key(attempt, link))
+		add_keys(*above, link, unread);
+	else if (unread != NIL)
 		read_above(attempt, link, array_of_column(of_link, unread));
 	foreach(lc, strangers)
 	{
@@ -288,11 +312,55 @@ read_link(Attempt *attempt, LinkStrangers *of_link)
 		if (row == NULL)
 			continue;
 		row->is_read[link->key->number] = true;
-		add_lead(attempt, (Lead) {.row = row,.target = stranger->row,.table = stranger->table});
+		add_lead(attempt, (Lead) {.row = row,.key = link->key,
+					 .target = stranger->row,.table = stranger->table,
+					 .above = stranger->above});
 	}
 	list_free(unread);
 	list_free_deep(strangers);
 	MemoryContextSwitchTo(caller_context);
+}
+
+/*
+ * Does a link lead to accounts by the key by which holds on them are placed?  Then
+ * nothing more has to be known of them.
+ */
+static bool
+is_hold_key(Attempt *attempt, PlanLink *link)
+{
+	DeletionPlan *plan = attempt->run->plan;
+	List	   *keys = sd_hold_keys(plan, plan->account);
+
+	if (link->key->step != plan->account || list_length(keys) != 1 ||
+		linitial(keys) != link->key || !link->key->is_unique)
+		return false;
+	for (int i = 0; i < link->ncolumns; i++)
+	{
+		if (link->types[i] != link->key->columns[i].type)
+			return false;
+	}
+	return true;
+}
+
+/* Add rows of which only that key is known, to which strangers lead */
+static void
+add_keys(RowSet *above, PlanLink *link, List *strangers)
+{
+	PlanStep   *step = link->key->step;
+	ListCell   *lc;
+
+	foreach(lc, strangers)
+	{
+		Row		   *row = sd_make_row(step, NULL);
+
+		memset(row->nulls, true, sizeof(bool) * step->nvalues);
+		for (int i = 0; i < link->ncolumns; i++)
+		{
+			row->nulls[link->key->first_value + i] = false;
+			row->values[link->key->first_value + i] = ((Stranger *) lfirst(lc))->values[i];
+		}
+		sd_add_row(above, row);
+	}
 }
 
 /* Read the rows to which those values lead by a link */
@@ -309,8 +377,7 @@ read_above(Attempt *attempt, PlanLink *link, Datum *values)
 		sd_write_above(link->key, link->types, equals, above);
 		sd_prepare(above);
 	}
-	sd_set_doing(attempt, "reading", link->key->step->table);
-	(void) sd_for_each_answer(attempt, above, values, row_above, link->key->step);
+	add_rows_above(attempt, link->key->step, above, values);
 }
 
 /*
@@ -341,10 +408,16 @@ read_same_values(Attempt *attempt, PlanKey *key)
 	}
 	sd_write_above(key, types, equals, &statement);
 	sd_prepare(&statement);
-	sd_set_doing(attempt, "reading", key->step->table);
-	(void) sd_for_each_answer(attempt, &statement, values, row_above, key->step);
-	for (int i = 0; i < sd_count_rows(*above); i++)
-		sd_get_row(*above, i)->is_read[key->number] = true;
+	add_rows_above(attempt, key->step, &statement, values);
+	for (int i = 0; i < sd_count_rows(ours); i++)
+	{
+		Row		   *row = sd_get_row(ours, i);
+		Row		   *first = sd_has_key(row, key) ?
+			sd_find_by_key(*above, key, &row->values[key->first_value]) : NULL;
+
+		if (first != NULL)
+			first->is_read[key->number] = true;
+	}
 }
 
 /* The values of strangers, an array for each column of their link */
@@ -381,7 +454,8 @@ array_of_column(LinkStrangers *of_link, List *strangers)
 static void
 row_above(Attempt *attempt, TupleTableSlot *slot, void *arg)
 {
-	PlanStep   *step = arg;
+	RowsAbove  *rows = arg;
+	PlanStep   *step = rows->step;
 	RowSet	   *above = attempt->sharing->above[step->number];
 	MemoryContext caller_context = MemoryContextSwitchTo(attempt->context);
 	Row		   *row = sd_make_row(step, NULL);
@@ -393,18 +467,33 @@ row_above(Attempt *attempt, TupleTableSlot *slot, void *arg)
 	same = sd_find_same_row(above, row);
 	if (same == NULL || has_shared_keys(step))
 	{
-		if (same != NULL)
-			add_lead(attempt, (Lead) {.row = row,.target = same});
-		sd_add_row(above, row);
+		rows->found = lappend(rows->found, row);
 		foreach(lc, step->links)
 		{
 			PlanLink   *link = lfirst(lc);
 
-			note_stranger(attempt, link, row, InvalidOid, slot, column);
+			note_stranger(attempt, link, &(Stranger) {.row = row,.above = step},
+						  slot, column);
 			column += link->ncolumns;
 		}
 	}
 	MemoryContextSwitchTo(caller_context);
+}
+
+/* Read rows above by a statement, and add them */
+static void
+add_rows_above(Attempt *attempt, PlanStep *step, PlanStatement *statement,
+			   Datum *values)
+{
+	RowSet	   *above = attempt->sharing->above[step->number];
+	RowsAbove	rows = {.step = step};
+	ListCell   *lc;
+
+	sd_set_doing(attempt, "reading", step->table);
+	(void) sd_for_each_answer(attempt, statement, values, row_above, &rows);
+	foreach(lc, rows.found)
+		sd_add_row(above, lfirst(lc));
+	list_free(rows.found);
 }
 
 /* The bytes that all of this takes, roughly */
@@ -454,25 +543,53 @@ add_lead(Attempt *attempt, Lead lead)
 }
 
 /*
- * Note which rows of a step are accounts on hold.  Of those to be deleted, a row is
- * of its own table; what belongs to others is told by the table of the shared row.
+ * Note which rows of a step are accounts on hold: of those to be deleted, whose own
+ * table tells of it; or of those above.
  */
 static void
 note_held(Attempt *attempt, PlanStep *step, RowSet *rows, bool is_ours)
 {
 	MemoryContext caller_context = MemoryContextSwitchTo(attempt->context);
 	RowSet	   *holds = sd_holds_on(attempt->run, step, rows);
-	int			i = 0;
-	Row		   *row;
 
-	while (holds != NULL && (row = sd_next_same_row(rows, holds, &i)) != NULL)
+	for (int i = 0; holds != NULL && i < sd_count_rows(rows); i++)
 	{
-		row->held = sd_find_same_row(holds, row)->account->hold;
-		if (is_ours)
-			row->failure = sd_held_rows_failure(step->table, row->held->reason);
+		Row		   *row = sd_get_row(rows, i);
+		Row		   *hold = sd_find_same_row(holds, row);
+
+		if (hold == NULL)
+			continue;
 		attempt->is_shared = true;
+		if (is_ours)
+		{
+			row->held = hold->account->hold;
+			row->failure = sd_held_rows_failure(step->table, row->held->reason);
+		}
+		else
+			must_stay(rows, step, row, hold->account->hold);
 	}
 	MemoryContextSwitchTo(caller_context);
+}
+
+/* A row above must stay, and what leads to it by any of its keys */
+static void
+must_stay(RowSet *above, PlanStep *step, Row *row, Hold *hold)
+{
+	ListCell   *lc;
+
+	row->held = hold;
+	foreach(lc, step->keys)
+	{
+		PlanKey    *key = lfirst(lc);
+		Row		   *first = sd_has_key(row, key) ?
+			sd_find_by_key(above, key, &row->values[key->first_value]) : NULL;
+
+		if (first == NULL)
+			continue;
+		if (first->held_by_key == NULL)
+			first->held_by_key = palloc0(sizeof(Hold *) * list_length(step->keys));
+		first->held_by_key[key->number] = hold;
+	}
 }
 
 /*
@@ -514,19 +631,33 @@ fail_sharing(Attempt *attempt)
 	return found;
 }
 
-/* If a row must stay, what it leads to must, too; is that new? */
+/* If a row must stay, what leads to it must, too; is that new? */
 static bool
 spread(Attempt *attempt, Lead *lead)
 {
-	Row		   *row = lead->row;
 	Row		   *target = lead->target;
+	Row		   *row = lead->row;
+	Hold	   *hold;
 
-	if (row->held == NULL && lead->step != NULL)
-		row = sd_find_same_row(attempt->sets[lead->step->number], row);
-	if (row == NULL || row->held == NULL || target->held != NULL)
+	if (target->held != NULL)
 		return false;
-	target->held = row->held;
-	target->failure = OidIsValid(lead->table) ?
-		sd_held_rows_failure(lead->table, row->held->reason) : row->failure;
+	if (lead->key != NULL)
+		hold = row->held_by_key != NULL ? row->held_by_key[lead->key->number] : NULL;
+	else
+	{
+		if (row->held == NULL)
+			row = sd_find_same_row(attempt->sets[lead->step->number], row);
+		hold = row != NULL ? row->held : NULL;
+	}
+	if (hold == NULL)
+		return false;
+	if (lead->above != NULL)
+		must_stay(attempt->sharing->above[lead->above->number], lead->above, target, hold);
+	else
+	{
+		target->held = hold;
+		target->failure = lead->key != NULL ?
+			sd_held_rows_failure(lead->table, hold->reason) : row->failure;
+	}
 	return true;
 }
