@@ -231,7 +231,7 @@ begins_anew(Attempt *attempt, ErrorData *error)
 		!(is_late || sd_tells_changed_rows(error)))
 		return false;
 	attempt->is_careful = true;
-	if (is_late && attempt->run->plan->runs_code)
+	if (attempt->run->plan->runs_code)
 		attempt->run->is_careful = true;
 	return true;
 }

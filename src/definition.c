@@ -86,6 +86,7 @@ sd_add_defined_links(DeletionPlan *plan, PlanStep *target,
 			columns = lappend(columns, list_nth(definition->columns, i + j));
 		link = sd_make_link(plan, step, rel, columns, key, InvalidOid, NULL);
 		link->definition = definition;
+		link->is_free = true;
 		if (definition->table != step->table)
 			link->member = definition->table;
 		if (step->action == SD_SET_NULL)

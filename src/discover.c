@@ -257,6 +257,7 @@ is_defined(DeletionPlan *plan, PlanStep *target, ForeignKey *fk)
 								   "does not let the row go that they refer to"),
 						 errhint("Use the action 'set null', or drop the constraint.")));
 			link->cascades = fk->cascades;
+			link->is_free = false;
 			return true;
 		}
 	}

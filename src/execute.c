@@ -23,13 +23,13 @@ static bool execute_late_rows(Attempt *attempt, PlanStage *stage);
 static bool leads_to(PlanStage *stage, PlanStage *later);
 static bool execute_deletes(Attempt *attempt, PlanStage *stage);
 static bool keeps_actions(Attempt *attempt, PlanStage *stage);
-static void check_no_row_moved(Attempt *attempt, PlanLink *link);
 static void execute_counts(Attempt *attempt, PlanStep *step);
 static void counted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void expected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void mark_deleted(Attempt *attempt, PlanStep *step,
 						 TupleTableSlot *slot, int column);
+static void check_no_row_came(Attempt *attempt, PlanStep *step);
 static bool rows_of_step_are_gone(Attempt *attempt, PlanStep *step);
 pg_noreturn static void throw_changed_rows(PlanStep *step);
 
@@ -59,6 +59,8 @@ sd_execute_steps(Attempt *attempt)
 		if (!execute_stage(attempt, stage))
 			result = false;
 	}
+	if (attempt->is_careful && !execute_late_rows(attempt, NULL))
+		result = false;
 	return result;
 }
 
@@ -75,12 +77,14 @@ execute_stage(Attempt *attempt, PlanStage *stage)
 /*
  * Before the rows of a stage are deleted: what has come under them since the stages
  * before it goes as it would have gone then.  Others can write nothing there any more
- * once the rows are locked, but triggers of the transaction can.  False as above.
+ * once the rows are locked, but triggers of the transaction can.  At the end, without a
+ * stage, the same of rows that no foreign key keeps from coming.  False as above.
  */
 static bool
 execute_late_rows(Attempt *attempt, PlanStage *stage)
 {
 	List	   *stages = attempt->run->plan->stages;
+	int			nstages = stage != NULL ? stage->number : list_length(stages);
 	bool		result = true;
 
 	for (int round = 0; round < MAX_ROUNDS; round++)
@@ -88,11 +92,12 @@ execute_late_rows(Attempt *attempt, PlanStage *stage)
 		bool		found = sd_collect_late_rows(attempt);
 		int64		before = attempt->ndeleted;
 
-		for (int i = 0; i < stage->number; i++)
+		for (int i = 0; i < nstages; i++)
 		{
 			PlanStage  *earlier = list_nth(stages, i);
 
-			if ((found || leads_to(earlier, stage)) &&
+			if (!list_member_ptr(earlier->steps, attempt->run->plan->account) &&
+				(found || leads_to(earlier, stage)) &&
 				!execute_stage(attempt, earlier))
 				result = false;
 		}
@@ -102,7 +107,7 @@ execute_late_rows(Attempt *attempt, PlanStage *stage)
 	return result;
 }
 
-/* Do rows of a stage refer to rows of a later one? */
+/* Do rows of a stage refer to rows of a later one or, without one, freely to any? */
 static bool
 leads_to(PlanStage *stage, PlanStage *later)
 {
@@ -114,7 +119,10 @@ leads_to(PlanStage *stage, PlanStage *later)
 
 		foreach(cell, ((PlanStep *) lfirst(lc))->links)
 		{
-			if (list_member_ptr(later->steps, ((PlanLink *) lfirst(cell))->key->step))
+			PlanLink   *link = lfirst(cell);
+
+			if (later != NULL ? list_member_ptr(later->steps, link->key->step) :
+				link->is_free)
 				return true;
 		}
 	}
@@ -163,7 +171,6 @@ execute_deletes(Attempt *attempt, PlanStage *stage)
 			!sd_were_checks_proved(attempt->run->plan, &delete->statement))
 			return false;
 		attempt->is_elided |= delete->statement.is_elided;
-		check_no_row_moved(attempt, link);
 	}
 	for (int i = 0; i < attempt->naccounts; i++)
 		is_kept = is_kept || attempt->accounts[i]->kept > 0;
@@ -196,22 +203,6 @@ keeps_actions(Attempt *attempt, PlanStage *stage)
 			return false;
 	}
 	return attempt->is_careful;
-}
-
-/*
- * A DELETE that waits for somebody else compares several columns with the keys that
- * it had found before: it misses a row that was given from one account to another.  A
- * foreign key finds it.  Without one, the rows are looked for once more.
- */
-static void
-check_no_row_moved(Attempt *attempt, PlanLink *link)
-{
-	if (link->ncolumns == 1 || OidIsValid(link->constraint) ||
-		link->find.plan == NULL || link->step->can_keep_rows)
-		return;
-	if (sd_for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL, sd_found_row,
-						link) > 0)
-		throw_changed_rows(link->step);
 }
 
 /*
@@ -336,7 +327,9 @@ sd_accounts_are_gone(Attempt *attempt)
 
 /*
  * Where a trigger or a rule could have kept a row of a step, is none left?  If
- * there is, its accounts are FAILED.
+ * there is, its accounts are FAILED.  Rows that no foreign key keeps from coming, or
+ * from being given to another account while a DELETE waits for them, must not be there
+ * either: else they are changed.
  */
 bool
 sd_rows_are_gone(Attempt *attempt)
@@ -351,7 +344,32 @@ sd_rows_are_gone(Attempt *attempt)
 		if (step->can_keep_rows && !rows_of_step_are_gone(attempt, step))
 			result = false;
 	}
-	return result;
+	if (!result)
+		return false;
+	foreach(lc, attempt->run->plan->steps)
+		check_no_row_came(attempt, lfirst(lc));
+	return true;
+}
+
+/* Throws an error if rows of a step lead freely to rows of the attempt */
+static void
+check_no_row_came(Attempt *attempt, PlanStep *step)
+{
+	ListCell   *lc;
+
+	if (step->action != SD_DELETE && step->action != SD_SET_NULL)
+		return;
+	foreach(lc, step->links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (!link->is_free || !sd_has_rows(attempt, link))
+			continue;
+		sd_set_doing(attempt, "reading", step->table);
+		if (sd_for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL, sd_found_row,
+							link) > 0)
+			throw_changed_rows(step);
+	}
 }
 
 /* The same of one step */

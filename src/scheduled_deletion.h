@@ -291,6 +291,8 @@ typedef struct PlanLink
 	Oid			constraint;		/* the foreign key; invalid: the policy says
 								 * so */
 	bool		cascades;		/* and its action is CASCADE */
+	bool		is_free;		/* no foreign key says so: rows can come at any
+								 * time */
 	bool		is_asked;		/* of a step that blocks: a query can tell
 								 * whom */
 	int			ncolumns;

@@ -187,8 +187,7 @@ write_link_statements(DeletionPlan *plan, PlanLink *link)
 	const char *table = sd_qualified_name(step->table);
 
 	if (step->action == SD_BLOCK ? link->is_asked :
-		step->action != SD_DELETE || step->can_keep_rows ||
-		(link->ncolumns > 1 && !OidIsValid(link->constraint)))
+		step->action != SD_DELETE || step->can_keep_rows || link->is_free)
 	{
 		initStringInfo(&link->find.query);
 		appendStringInfoString(&link->find.query, "SELECT ");
