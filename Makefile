@@ -94,7 +94,7 @@ SHLIB_LINK = -lm
 
 DATA = $(wildcard src/$(EXTENSION)--*.sql)
 
-REGRESS = install policies plan living_accounts steps remembered_tables check_keys check_tables check_role due grace_period audit_table \
+REGRESS = install policies plan living_accounts late_triggers steps remembered_tables check_keys check_tables check_role due grace_period audit_table \
 	built_in_policy process batches scans dry_run commits ledger status failures failing failure_search systemic_failures starvation holds shared_rows brake key_types refusals bad_input privileges rights hidden_accounts elision names quoting
 ISOLATION = two_runs cancelled new_rows late_rows new_partitions composite_keys replica lock_waits locked_accounts deadlocks moved_rows partitions changed_schema deleted_rows failing_runs disabled brake holds committed_batches pace told check_locked elision remembered
 ISOLATION_OPTS = --inputdir=test/isolation --load-extension=$(EXTENSION)

@@ -102,6 +102,7 @@ BEGIN;
 CREATE TRIGGER post AFTER DELETE ON likes REFERENCING OLD TABLE AS gone EXECUTE FUNCTION post();
 SELECT * FROM run();
 ROLLBACK;
+-- what the statement that deletes accounts lets a trigger write under them fails them
 BEGIN;
 CREATE TRIGGER post BEFORE DELETE ON users EXECUTE FUNCTION post();
 SELECT * FROM run();
@@ -307,7 +308,7 @@ SELECT * FROM run();
 SELECT count(*) FROM told_users;
 SELECT * FROM notes ORDER BY 1;
 ROLLBACK;
--- also on a row that such an action lets a trigger write, if the key comes to it later
+-- not on a row that such an action lets a trigger write: its account fails
 BEGIN;
 CREATE TABLE notes (user_id int REFERENCES users ON DELETE SET NULL);
 INSERT INTO notes VALUES (1);

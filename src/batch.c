@@ -192,7 +192,14 @@ sd_attempt(Run *run, Account **accounts, int naccounts, bool keep,
 				sd_suspect(run, attempt.accounts, attempt.naccounts);
 			sd_throw_failure(*failure);
 		}
-		if (sd_tells_late_row(error))
+
+		/*
+		 * the next time others need not write, but triggers will; under
+		 * accounts, only those can
+		 */
+		if (sd_tells_late_row(error) && !run->plan->runs_code &&
+			(IsolationUsesXactSnapshot() ||
+			 attempt.table != run->plan->policy->account_table))
 			(*failure)->kind = SD_MOMENT_FAILURE;
 	}
 	else if (attempt.naccounts > 0)

@@ -165,7 +165,7 @@ add_key_link(DeletionPlan *plan, PlanStep *target, Relation member,
 	refuse_childs_key(target, fk);
 	action = choose_action(plan, fk);
 	rel = sd_open_root(plan, fk->table,
-					   action == SD_DELETE ? plan->lockmode : AccessShareLock);
+					   action == SD_BLOCK ? AccessShareLock : plan->lockmode);
 	step = sd_plan_step(plan, rel, action, NULL);
 	key = sd_find_key(target, member, fk->referenced, fk->index,
 					  RelationGetRelid(member) != target->table ||

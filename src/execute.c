@@ -18,12 +18,12 @@
 /* so often rows are looked for that triggers write while others are deleted */
 #define MAX_ROUNDS	8
 
-static bool execute_stage(Attempt *attempt, PlanStage *stage);
+static bool execute_stage(Attempt *attempt, PlanStage *stage, bool again);
 static bool execute_late_rows(Attempt *attempt, PlanStage *stage);
+static bool has_rows(Attempt *attempt, PlanStage *stage);
 static bool leads_to(PlanStage *stage, PlanStage *later);
 static bool execute_deletes(Attempt *attempt, PlanStage *stage);
-static bool keeps_actions(Attempt *attempt, PlanStage *stage);
-static void execute_counts(Attempt *attempt, PlanStep *step);
+static void execute_counts(Attempt *attempt, PlanStep *step, bool again);
 static void counted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void expected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
@@ -56,7 +56,7 @@ sd_execute_steps(Attempt *attempt)
 		if (attempt->is_careful && stage->deletes != NIL &&
 			!execute_late_rows(attempt, stage))
 			result = false;
-		if (!execute_stage(attempt, stage))
+		if (!execute_stage(attempt, stage, false))
 			result = false;
 	}
 	if (attempt->is_careful && !execute_late_rows(attempt, NULL))
@@ -64,13 +64,13 @@ sd_execute_steps(Attempt *attempt)
 	return result;
 }
 
-/* What is done to the rows of a stage; false as above */
+/* What is done to the rows of a stage, or again to late ones; false as above */
 static bool
-execute_stage(Attempt *attempt, PlanStage *stage)
+execute_stage(Attempt *attempt, PlanStage *stage, bool again)
 {
 	if (stage->deletes != NIL)
 		return execute_deletes(attempt, stage);
-	execute_counts(attempt, linitial(stage->steps));
+	execute_counts(attempt, linitial(stage->steps), again);
 	return true;
 }
 
@@ -97,14 +97,45 @@ execute_late_rows(Attempt *attempt, PlanStage *stage)
 			PlanStage  *earlier = list_nth(stages, i);
 
 			if (!list_member_ptr(earlier->steps, attempt->run->plan->account) &&
-				(found || leads_to(earlier, stage)) &&
-				!execute_stage(attempt, earlier))
+				(found || leads_to(earlier, stage)) && has_rows(attempt, earlier) &&
+				!execute_stage(attempt, earlier, true))
 				result = false;
 		}
 		if (!result || (!found && attempt->ndeleted == before))
 			break;
 	}
 	return result;
+}
+
+/*
+ * Has a stage any rows?  It is asked before it is executed again, for a DELETE of none
+ * would fire statement triggers.
+ */
+static bool
+has_rows(Attempt *attempt, PlanStage *stage)
+{
+	ListCell   *lc;
+
+	foreach(lc, stage->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+		ListCell   *cell;
+
+		foreach(cell, step->links)
+		{
+			PlanLink   *link = lfirst(cell);
+
+			if (!sd_has_rows(attempt, link))
+				continue;
+			if (link->find.plan == NULL)
+				sd_prepare(&link->find);
+			sd_set_doing(attempt, "reading", step->table);
+			if (sd_for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL,
+								sd_found_row, link) > 0)
+				return true;
+		}
+	}
+	return false;
 }
 
 /* Do rows of a stage refer to rows of a later one or, without one, freely to any? */
@@ -162,7 +193,6 @@ execute_deletes(Attempt *attempt, PlanStage *stage)
 								expected_row, link);
 		}
 		sd_set_doing(attempt, "deleting from", step->table);
-		delete->statement.keeps_actions = keeps_actions(attempt, stage);
 		sd_for_each_row(attempt, &delete->statement,
 						list_length(delete->parts) > 1 ?
 						SPI_OK_SELECT : SPI_OK_DELETE_RETURNING,
@@ -185,47 +215,22 @@ execute_deletes(Attempt *attempt, PlanStage *stage)
 }
 
 /*
- * May a statement take along, by the server's own actions, what has come under its
- * rows?  Only where nobody else can have written it, but a trigger that fires for
- * these rows, or for what the keys do to others.
- */
-static bool
-keeps_actions(Attempt *attempt, PlanStage *stage)
-{
-	ListCell   *lc;
-
-	foreach(lc, stage->steps)
-	{
-		PlanStep   *step = lfirst(lc);
-
-		if (step != attempt->run->plan->account &&
-			!(step->can_keep_rows && step->may_lock_rows))
-			return false;
-	}
-	return attempt->is_careful;
-}
-
-/*
  * Count the rows of a step that stay; set them to null if the server does not
- * do that by itself.
+ * do that by itself.  When that is done again for late rows, only these are left: those
+ * that the server sets to null, or that are kept, were counted.
  */
 static void
-execute_counts(Attempt *attempt, PlanStep *step)
+execute_counts(Attempt *attempt, PlanStep *step, bool again)
 {
 	ListCell   *lc;
 
-	/* those that are there still are counted anew */
-	if (step->action != SD_SET_NULL || step->definition == NULL)
-	{
-		for (int i = 0; i < attempt->naccounts; i++)
-			attempt->accounts[i]->rows[step->number] = 0;
-	}
 	foreach(lc, step->links)
 	{
 		PlanLink   *link = lfirst(lc);
 		uint64		nrows;
 
-		if (!sd_has_rows(attempt, link))
+		if (!sd_has_rows(attempt, link) ||
+			(again && (step->action != SD_SET_NULL || OidIsValid(link->constraint))))
 			continue;
 		sd_set_doing(attempt, "reading", step->table);
 		nrows = sd_for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL,

@@ -79,15 +79,25 @@ sd_install_hooks(void)
 }
 
 /*
- * Know of a statement that is executed next; or, if it is NULL, that it has
- * ended, also by an error.
+ * Know of a statement that is executed next.  Returns the one around it, or NULL, which
+ * is to be given to sd_expect_again() when this one has ended, also by an error: a
+ * function of the extension may be called by what a statement of ours executes.
  */
-void
+PlanStatement *
 sd_expect(PlanStatement *statement)
 {
+	PlanStatement *outer = expected;
+
 	expected = statement;
-	if (statement != NULL)
-		statement->is_elided = false;
+	statement->is_elided = false;
+	statement->was_begun = false;
+	return outer;
+}
+
+void
+sd_expect_again(PlanStatement *outer)
+{
+	expected = outer;
 }
 
 /* The first hook: that statement goes by its index, as KeyAccess says */
@@ -165,6 +175,7 @@ start_executor(QueryDesc *query, int flags)
 
 	if (!deletes_rows(query))
 		return;
+	statement->was_begun = true;
 	foreach(lc, query->estate->es_opened_result_relations)
 	{
 		ResultRelInfo *target = lfirst(lc);
@@ -212,8 +223,7 @@ static void
 change_triggers(ResultRelInfo *target, PlanStatement *statement)
 {
 	leave_out_triggers(target, statement);
-	if (!statement->keeps_actions)
-		refuse_late_rows(target);
+	refuse_late_rows(target);
 }
 
 /*

@@ -279,6 +279,7 @@ delete_due_accounts(Run *run)
 			if (ntaken > 0)
 				sd_move_cursor(run, &last, ntaken);
 			run->is_drained = ntaken == npicked && npicked < npick;
+			run->nplans = 0;
 			sd_batch_was_deleted(run, naccounts);
 		}
 		MemoryContextSwitchTo(run->transaction_context);

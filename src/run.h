@@ -204,7 +204,8 @@ typedef struct Run
 	bool		any_success;	/* some account was deleted, if only in trial */
 	bool		is_careful;		/* code of users writes rows that come late: so
 								 * is each attempt */
-	int			nplans;			/* that were made because others were outdated */
+	int			nplans;			/* that were made in a row because others were
+								 * outdated */
 	int			moment_failures;	/* lock timeouts and the like so far ... */
 	bool		is_impatient;	/* ... so many that it waits for no more locks */
 	int			equal_failures; /* in a row, without a success in between */

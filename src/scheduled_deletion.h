@@ -239,8 +239,8 @@ typedef struct PlanStatement
 	List	   *proved_checks;	/* Oid: foreign keys whose checks it can go
 								 * without ... */
 	bool		is_elided;		/* ... and did when it was last executed */
-	bool		keeps_actions;	/* a row that a key would take along is no
-								 * error */
+	bool		must_begin;		/* it deletes, which only the hook makes safe */
+	bool		was_begun;		/* so it did when it was last executed */
 	SPIPlanPtr	plan;			/* NULL before sd_prepare() ... */
 	const char *source_text;	/* ... of which this is the text */
 } PlanStatement;
@@ -736,7 +736,8 @@ extern void sd_read_ahead(QueryDesc *query);
 
 /* hook.c */
 extern void sd_install_hooks(void);
-extern void sd_expect(PlanStatement *statement);
+extern PlanStatement *sd_expect(PlanStatement *statement);
+extern void sd_expect_again(PlanStatement *outer);
 
 /* names.c */
 extern char *sd_qualified_name(Oid table);

@@ -175,18 +175,20 @@ sd_execute(PlanStatement *statement, int expected, Datum *values,
 static int
 execute(PlanStatement *statement, SPIExecuteOptions *options)
 {
+	PlanStatement *outer = sd_expect(statement);
 	volatile int code = 0;
 
-	sd_expect(statement);
 	PG_TRY();
 	{
 		code = SPI_execute_plan_extended(statement->plan, options);
 	}
 	PG_FINALLY();
 	{
-		sd_expect(NULL);
+		sd_expect_again(outer);
 	}
 	PG_END_TRY();
+	if (statement->must_begin && !statement->was_begun && code != SPI_OK_REWRITTEN)
+		elog(ERROR, "a statement began without its hook: %s", statement->query.data);
 	return code;
 }
 

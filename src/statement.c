@@ -177,7 +177,8 @@ sd_append_key_values(StringInfo buf, PlanStep *step)
  *	collect_locked: the same, FOR UPDATE
  *
  * "find" tells whose rows stop an account, are set to null or its default, or
- * are kept; and afterwards, whose rows a trigger has left as they were.  "collect"
+ * are kept; and afterwards, whose rows a trigger has left as they were, or have come
+ * late: for that, it is prepared when it is first needed.  "collect"
  * is also asked of the account table, for accounts that are on hold.
  */
 static void
@@ -186,16 +187,14 @@ write_link_statements(DeletionPlan *plan, PlanLink *link)
 	PlanStep   *step = link->step;
 	const char *table = sd_qualified_name(step->table);
 
+	initStringInfo(&link->find.query);
+	appendStringInfoString(&link->find.query, "SELECT ");
+	sd_append_values(&link->find, link);
+	appendStringInfo(&link->find.query, " FROM %s t WHERE ", table);
+	append_rows(plan, &link->find, link);
 	if (step->action == SD_BLOCK ? link->is_asked :
 		step->action != SD_DELETE || step->can_keep_rows || link->is_free)
-	{
-		initStringInfo(&link->find.query);
-		appendStringInfoString(&link->find.query, "SELECT ");
-		sd_append_values(&link->find, link);
-		appendStringInfo(&link->find.query, " FROM %s t WHERE ", table);
-		append_rows(plan, &link->find, link);
 		sd_add_statement(plan, &link->find);
-	}
 
 	if (step->action == SD_SET_NULL && !OidIsValid(link->constraint))
 	{
@@ -296,6 +295,7 @@ write_delete(DeletionPlan *plan, PlanStage *stage, List *steps, List *links)
 	ListCell   *lc;
 
 	initStringInfo(&statement->query);
+	statement->must_begin = true;
 	if (is_union)
 		appendStringInfoString(&statement->query, "WITH ");
 	foreach(lc, steps)
