@@ -23,7 +23,8 @@ my $node = PostgreSQL::Test::Cluster->new('primary');
 $node->init;
 $node->append_conf('postgresql.conf', 'autovacuum = off');
 
-# What the file says is the time, or how far it is from the true one
+# What the file says is the time, or how far it is from the true one.  It is replaced as
+# a whole: a process that reads half of it comes to its end.
 my $clock = $node->data_dir . '/clock';
 append_to_file($clock, "+0\n");
 {
@@ -43,7 +44,7 @@ $node->safe_psql(
 	CREATE TABLE users (id int PRIMARY KEY, zoned timestamptz, local timestamp, day date);
 	CREATE TABLE audit_log (user_id int, action text, details jsonb, performed_by text, created_at timestamptz);
 	CREATE PROCEDURE put_clock(what text) LANGUAGE plpgsql AS
-		\$\$ BEGIN EXECUTE format('COPY (SELECT %L) TO %L', what, '$clock'); END \$\$;
+		\$\$ BEGIN EXECUTE format('COPY (SELECT %L) TO PROGRAM %L', what, 'cat >$clock.new; mv $clock.new $clock'); END \$\$;
 });
 $node->safe_psql(
 	'postgres', q{
