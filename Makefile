@@ -87,6 +87,7 @@ OBJS = \
 	src/suspects.o \
 	src/trigger.o \
 	src/turn.o \
+	src/watch.o \
 	src/writers.o
 PGFILEDESC = "scheduled_deletion - delete accounts and their rows on schedule"
 PG_CPPFLAGS = -DSCHEDULED_DELETION_VERSION='"$(EXTVERSION)"'

@@ -78,6 +78,33 @@ SELECT remove_deletion_policy('users');
 DROP TABLE users, posts, comments;
 DELETE FROM deletion_hold;
 
+-- a row that belongs to an account of another table, too, of which the plan knows nothing
+CREATE TABLE patients (id int PRIMARY KEY, due timestamptz);
+CREATE TABLE therapists (id int PRIMARY KEY, due timestamptz);
+CREATE TABLE notes (id int PRIMARY KEY, patient_id int REFERENCES patients ON DELETE CASCADE, therapist_id int REFERENCES therapists ON DELETE CASCADE,
+    read_by int REFERENCES therapists ON DELETE SET NULL);
+INSERT INTO patients VALUES (1, '2020-01-01'), (2, '2020-01-01'), (3, '2020-01-01');
+INSERT INTO therapists VALUES (5, NULL), (6, NULL);
+INSERT INTO notes VALUES (1, 1, 5, 6), (2, 2, 6, 5), (3, 3, NULL, NULL);
+SET client_min_messages = warning;
+SELECT add_deletion_policy('patients', 'patients', due_column => 'due', audit_table => 'trail'), add_deletion_policy('therapists', 'therapists', due_column => 'due', audit_table => 'trail');
+RESET client_min_messages;
+SELECT hold_account('5', 'lawsuit', policy => 'therapists');
+SELECT * FROM run('patients');
+SELECT id, patient_id FROM notes;
+SELECT position, step_table, action FROM deletion_plan('patients');
+SELECT users_due, users_held, blocked_by FROM deletion_status WHERE policy = 'patients';
+-- also one of many
+INSERT INTO therapists SELECT i FROM generate_series(100, 400) i;
+SELECT count(hold_account(id::text, 'x', policy => 'therapists')) FROM therapists WHERE id >= 100;
+SELECT retry_account() \g /dev/null
+SELECT * FROM run('patients');
+SELECT release_account('5', policy => 'therapists');
+SELECT * FROM run('patients');
+SELECT remove_deletion_policy('patients'), remove_deletion_policy('therapists');
+DROP TABLE patients, therapists, notes;
+DELETE FROM deletion_hold;
+
 -- the first hold of all is placed by a trigger of the run, on somebody else
 CREATE TABLE orgs (id int PRIMARY KEY, due timestamptz);
 CREATE TABLE members (id int PRIMARY KEY, org_id int NOT NULL REFERENCES orgs ON DELETE CASCADE, due timestamptz);

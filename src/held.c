@@ -45,7 +45,7 @@ pg_noreturn static void throw_unreadable(PlanStep *step, Hold *hold,
 /*
  * Find by which keys rows that a plan deletes can be accounts on hold: those of its
  * account table, and of others that are the account table of some policy, or were
- * when a hold was placed.
+ * when a hold was placed; and those that belong to accounts on hold of other tables.
  */
 void
 sd_find_hold_links(DeletionPlan *plan)
@@ -72,6 +72,9 @@ sd_find_hold_links(DeletionPlan *plan)
 			(step->action == SD_DELETE && list_member_oid(tables, step->table)))
 			add_hold_links(plan, step);
 	}
+	sd_watch_other_accounts(plan);
+	foreach(lc, plan->watched)
+		add_hold_links(plan, lfirst(lc));
 }
 
 /* Those of some tables of which accounts can be on hold; by an index, however many are */

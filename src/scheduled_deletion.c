@@ -64,6 +64,7 @@
  *	policy.c	read and write policies; register the built-in one
  *	held.c		the accounts that are on hold
  *	held_asked.c	those of some, where there are many
+ *	watch.c		those of other tables, to whom rows belong, too
  *	link.c		how columns lead to a key
  *	index.c		whether an index finds them
  *	key.c		what a key is

@@ -329,6 +329,7 @@ typedef struct PlanStep
 	bool		can_keep_rows;	/* a BEFORE trigger or a rule can prevent it */
 	bool		lock_rows;		/* a cascade leads from its rows to accounts */
 	bool		may_lock_rows;	/* the caller has the privileges for it */
+	bool		is_watched;		/* it is no step of the plan; see watch.c */
 	bool		asks_for_holds;	/* it is asked who of its rows is on hold, for
 								 * too many are; see held_asked.c */
 	bool		is_walked;		/* what refers to its rows was looked for */
@@ -383,7 +384,12 @@ typedef struct DeletionPlan
 	PlanKey    *key;			/* theirs */
 	PlanLink   *self;			/* its own columns, compared with it */
 	List	   *hold_links;		/* PlanLink *: by which rows that are deleted
-								 * can be accounts on hold */
+								 * can be accounts on hold, or those that are
+								 * watched */
+	List	   *watched;		/* PlanStep *: tables with accounts on hold from
+								 * which nothing is deleted ... */
+	List	   *watch_links;	/* ... and PlanLink *: by which rows that are
+								 * deleted belong to those, too */
 	List	   *account_tables; /* the account table and all its partitions */
 	Oid			due_type;		/* timestamptz, timestamp or date */
 	int16		due_typlen;
@@ -617,6 +623,9 @@ extern void sd_move_holds(Oid schema, DeletionPolicy *before, Oid new_table);
 extern char *sd_key_types(PlanKey *key);
 extern bool sd_has_key_types(Oid schema);
 extern bool sd_asks_for_holds(Oid schema, Oid table, PlanKey *key);
+
+/* watch.c */
+extern void sd_watch_other_accounts(DeletionPlan *plan);
 
 /* An index that is looked for */
 typedef struct WantedIndex

@@ -101,7 +101,8 @@ sd_begin_sharing(Attempt *attempt)
 		return;
 	attempt->sharing = palloc0(sizeof(Sharing));
 	attempt->sharing->links = palloc0(sizeof(LinkStrangers) * Max(plan->nlinks, 1));
-	attempt->sharing->above = palloc0(sizeof(RowSet *) * list_length(plan->steps));
+	attempt->sharing->above = palloc0(sizeof(RowSet *) *
+									  (list_length(plan->steps) + list_length(plan->watched)));
 }
 
 /*
@@ -148,7 +149,8 @@ static void
 note_stranger(Attempt *attempt, PlanLink *link, const Stranger *who,
 			  TupleTableSlot *slot, int column)
 {
-	RowSet	   *ours = attempt->sets[link->key->step->number];
+	RowSet	   *ours = link->key->step->is_watched ? NULL :
+		attempt->sets[link->key->step->number];
 	MemoryContext caller_context;
 	LinkStrangers *of_link;
 	Stranger   *stranger;
@@ -249,7 +251,7 @@ sd_none_is_held(Attempt *attempt)
 		return false;
 	while (read_strangers(attempt))
 		;
-	foreach(lc, run->plan->steps)
+	foreach(lc, list_concat_copy(run->plan->steps, run->plan->watched))
 	{
 		PlanStep   *step = lfirst(lc);
 
@@ -329,10 +331,11 @@ static bool
 is_hold_key(Attempt *attempt, PlanLink *link)
 {
 	DeletionPlan *plan = attempt->run->plan;
-	List	   *keys = sd_hold_keys(plan, plan->account);
+	PlanStep   *step = link->key->step;
+	List	   *keys = sd_hold_keys(plan, step);
 
-	if (link->key->step != plan->account || list_length(keys) != 1 ||
-		linitial(keys) != link->key || !link->key->is_unique)
+	if ((step != plan->account && !step->is_watched) ||
+		list_length(keys) != 1 || linitial(keys) != link->key || !link->key->is_unique)
 		return false;
 	for (int i = 0; i < link->ncolumns; i++)
 	{

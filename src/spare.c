@@ -71,7 +71,8 @@ read_holds(Run *run)
 	PlanStep   *step = NULL;
 	ListCell   *lc;
 
-	run->holds = palloc0(sizeof(RowSet *) * list_length(plan->steps));
+	run->holds = palloc0(sizeof(RowSet *) *
+						 (list_length(plan->steps) + list_length(plan->watched)));
 	foreach(lc, plan->hold_links)
 	{
 		PlanLink   *link = lfirst(lc);

@@ -75,7 +75,7 @@ sd_write_statements(DeletionPlan *plan)
 {
 	ListCell   *lc;
 
-	foreach(lc, plan->steps)
+	foreach(lc, list_concat_copy(plan->steps, plan->watched))
 	{
 		ListCell   *cell;
 
@@ -92,6 +92,8 @@ sd_write_statements(DeletionPlan *plan)
 	{
 		PlanLink   *link = lfirst(lc);
 
+		if (link->step->is_watched)
+			continue;
 		write_collect(link, false, &link->collect);
 		sd_add_statement(plan, &link->collect);
 	}
@@ -338,7 +340,7 @@ other_links(DeletionPlan *plan, DeletePart *part)
 	List	   *others = NIL;
 	ListCell   *lc;
 
-	foreach(lc, plan->links)
+	foreach(lc, list_concat_copy(plan->links, plan->watch_links))
 	{
 		PlanLink   *link = lfirst(lc);
 		StepAction	action = link->step->action;

@@ -134,7 +134,12 @@ look_at_accounts(void *arg)
 	sd_prepare(&run->plan->pick);
 	sd_prepare(&run->plan->still_due);
 	foreach(lc, run->plan->hold_links)
-		sd_prepare(&((PlanLink *) lfirst(lc))->collect);
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (!link->step->is_watched)
+			sd_prepare(&link->collect);
+	}
 
 	sd_refresh_holds(run);
 	due = sd_count_due(run, PG_INT64_MAX);
