@@ -84,6 +84,7 @@ OBJS = \
 	src/statement_account.o \
 	src/status.o \
 	src/step.o \
+	src/strangers.o \
 	src/suspects.o \
 	src/trigger.o \
 	src/turn.o \

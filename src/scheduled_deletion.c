@@ -45,6 +45,7 @@
  *	batch.c		one attempt: lock, collect, blockers, steps, audit, prove
  *	execute.c		its steps, and the proof that all is gone
  *	share.c			what must stay, for it is shared with an account on hold
+ *	strangers.c		to whom rows belong, too
  *	spare.c			whom it leaves alone
  *	collect.c		the rows that others refer to
  *	receive.c		whose the rows are that a statement returns
