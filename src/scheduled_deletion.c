@@ -60,8 +60,10 @@
  *	step.c			one table of it
  *	order.c			in which order
  *	prove.c			which foreign-key checks would find nothing
+ *	writers.c		unless somebody writes without them
  *	statement.c		the statements,
  *	statement_account.c	those on the account table
+ *	statement_above.c	and what rows lead to that stay
  *	policy.c	read and write policies; register the built-in one
  *	held.c		the accounts that are on hold
  *	held_asked.c	those of some, where there are many
@@ -71,6 +73,7 @@
  *	key.c		what a key is
  *	key_text.c	how people write one
  *	remember.c	whether a table is the one that was meant
+ *	trigger.c	what its triggers are
  *	resolve.c	look tables and columns up in the catalog
  *	names.c		how they are written
  *	failure.c	tell an error without a word of the person
