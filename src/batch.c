@@ -247,7 +247,8 @@ begins_anew(Attempt *attempt, ErrorData *error)
 static bool
 note_outdated(Run *run)
 {
-	run->is_outdated = run->is_outdated || sd_is_outdated(run->plan);
+	run->is_outdated = run->is_outdated || sd_is_outdated(run->plan) ||
+		sd_has_new_hold_tables(run->plan);
 	return run->is_outdated;
 }
 

@@ -226,7 +226,7 @@ sd_held_rows_failure(Oid table, const char *reason)
 	return failure;
 }
 
-/* Nobody's failure: the plan is not about all partitions that are there by now */
+/* Nobody's failure: the plan is not about all that is there by now */
 Failure *
 sd_outdated_failure(void)
 {
@@ -234,7 +234,7 @@ sd_outdated_failure(void)
 
 	failure->kind = SD_MOMENT_FAILURE;
 	failure->sqlstate = ERRCODE_OBJECT_IN_USE;
-	failure->message = pstrdup("partitions of a table were attached or detached meanwhile");
+	failure->message = pstrdup("partitions, or tables with accounts on hold, have changed meanwhile");
 	return failure;
 }
 

@@ -33,6 +33,7 @@
 	" AND account OPERATOR(pg_catalog.=) $3" \
 	" AND reason OPERATOR(pg_catalog.=) $4"
 
+static List *deleted_tables(DeletionPlan *plan);
 static List *account_tables(Oid schema, List *candidates);
 static void add_hold_links(DeletionPlan *plan, PlanStep *step);
 static bool have_columns(Oid table, List *names);
@@ -51,19 +52,12 @@ void
 sd_find_hold_links(DeletionPlan *plan)
 {
 	Oid			schema = plan->policy->schema;
-	List	   *deleted = NIL;
 	List	   *tables;
 	ListCell   *lc;
 
-	foreach(lc, plan->steps)
-	{
-		PlanStep   *step = lfirst(lc);
-
-		if (step->action == SD_DELETE)
-			deleted = lappend_oid(deleted, step->table);
-	}
-	sd_refuse_lost_holds(schema, deleted);
-	tables = account_tables(schema, deleted);
+	sd_refuse_lost_holds(schema, deleted_tables(plan));
+	tables = account_tables(schema, deleted_tables(plan));
+	plan->hold_tables = list_union_oid(tables, sd_tables_with_holds(schema));
 	foreach(lc, plan->steps)
 	{
 		PlanStep   *step = lfirst(lc);
@@ -75,6 +69,37 @@ sd_find_hold_links(DeletionPlan *plan)
 	sd_watch_other_accounts(plan);
 	foreach(lc, plan->watched)
 		add_hold_links(plan, lfirst(lc));
+}
+
+/*
+ * Are there other tables by now whose accounts can be on hold, or are?  The plan does
+ * not know how rows lead to them.
+ */
+bool
+sd_has_new_hold_tables(DeletionPlan *plan)
+{
+	Oid			schema = plan->policy->schema;
+
+	return list_difference_oid(account_tables(schema, deleted_tables(plan)),
+							   plan->hold_tables) != NIL ||
+		list_difference_oid(sd_tables_with_holds(schema), plan->hold_tables) != NIL;
+}
+
+/* The tables that rows of a plan are deleted from */
+static List *
+deleted_tables(DeletionPlan *plan)
+{
+	List	   *tables = NIL;
+	ListCell   *lc;
+
+	foreach(lc, plan->steps)
+	{
+		PlanStep   *step = lfirst(lc);
+
+		if (step->action == SD_DELETE)
+			tables = lappend_oid(tables, step->table);
+	}
+	return tables;
 }
 
 /* Those of some tables of which accounts can be on hold; by an index, however many are */

@@ -111,9 +111,10 @@ sd_begin_transaction(Run *run, DeletionPolicy *policy)
 	if (run->is_outdated && ++run->nplans > MAX_PLANS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("tables of deletion policy \"%s\" get other partitions all the time",
+				 errmsg("the plan of deletion policy \"%s\" is outdated all the time",
 						policy->name),
-				 errhint("Run it when nobody attaches or detaches partitions.")));
+				 errdetail("Its tables get other partitions, or accounts of other tables are placed on hold, in each batch."),
+				 errhint("Run it when nobody does that.")));
 	run->is_outdated = false;
 	run->nkept = 0;
 

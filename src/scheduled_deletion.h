@@ -386,6 +386,9 @@ typedef struct DeletionPlan
 	List	   *hold_links;		/* PlanLink *: by which rows that are deleted
 								 * can be accounts on hold, or those that are
 								 * watched */
+	List	   *hold_tables;	/* Oid: tables that rows are deleted from, whose
+								 * accounts can be on hold; and all of which
+								 * some are */
 	List	   *watched;		/* PlanStep *: tables with accounts on hold from
 								 * which nothing is deleted ... */
 	List	   *watch_links;	/* ... and PlanLink *: by which rows that are
@@ -606,6 +609,7 @@ extern PlanLink *sd_make_link(DeletionPlan *plan, PlanStep *step, Relation rel,
 
 /* held.c */
 extern void sd_find_hold_links(DeletionPlan *plan);
+extern bool sd_has_new_hold_tables(DeletionPlan *plan);
 extern List *sd_hold_keys(DeletionPlan *plan, PlanStep *step);
 extern char *sd_state_of_holds(Oid schema, List *tables);
 extern List *sd_query_holds(Oid schema, const char *query, int nargs,
@@ -625,6 +629,7 @@ extern bool sd_has_key_types(Oid schema);
 extern bool sd_asks_for_holds(Oid schema, Oid table, PlanKey *key);
 
 /* watch.c */
+extern List *sd_tables_with_holds(Oid schema);
 extern void sd_watch_other_accounts(DeletionPlan *plan);
 
 /* An index that is looked for */

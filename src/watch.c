@@ -28,7 +28,6 @@
 
 #include "scheduled_deletion.h"
 
-static List *tables_with_holds(Oid schema);
 static void watch_table(DeletionPlan *plan, Oid table);
 static void watch_key(DeletionPlan *plan, PlanStep *step, Relation rel,
 					  PlanKey *key, ForeignKeyCacheInfo *fk);
@@ -43,7 +42,7 @@ sd_watch_other_accounts(DeletionPlan *plan)
 {
 	ListCell   *lc;
 
-	foreach(lc, tables_with_holds(plan->policy->schema))
+	foreach(lc, sd_tables_with_holds(plan->policy->schema))
 	{
 		bool		is_deleted = list_member_oid(plan->account_tables, lfirst_oid(lc));
 		ListCell   *cell;
@@ -65,8 +64,8 @@ sd_watch_other_accounts(DeletionPlan *plan)
  * before, however many holds there are.  Those of tables that are lost stop the run
  * elsewhere.
  */
-static List *
-tables_with_holds(Oid schema)
+List *
+sd_tables_with_holds(Oid schema)
 {
 	const char *holds = sd_own_table(schema, "deletion_hold");
 	List	   *tables = NIL;
