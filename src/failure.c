@@ -70,7 +70,9 @@ sd_failure_from_error(ErrorData *edata, const char *doing, Oid table)
 	Failure    *failure = palloc0(sizeof(Failure));
 	Oid			error_table = InvalidOid;
 
-	failure->sqlstate = edata->sqlerrcode;
+	/* one SQLSTATE in all versions, and not that of rows of accounts on hold */
+	failure->sqlstate = sd_tells_late_row(edata) ? ERRCODE_FOREIGN_KEY_VIOLATION :
+		edata->sqlerrcode;
 	failure->kind = failure_kind(edata);
 
 	/* a name counts only if it is that of a table, and a constraint of it */
