@@ -376,7 +376,7 @@ pick_accounts(Run *run, int64 limit, int *naccounts)
 	Cursor	   *cursor = &run->cursor;
 	int			nkeys = run->plan->key->ncolumns;
 	Datum	   *values = palloc0(sizeof(Datum) * (nkeys + 2));
-	char	   *nulls = palloc(nkeys + 3);
+	char	   *nulls = palloc(list_length(run->plan->pick.params) + 1);
 	int			n = 0;
 	ListCell   *lc;
 
