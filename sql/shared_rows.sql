@@ -105,6 +105,56 @@ SELECT remove_deletion_policy('patients'), remove_deletion_policy('therapists');
 DROP TABLE patients, therapists, notes;
 DELETE FROM deletion_hold;
 
+-- by keys of partitions, to partitions, without a primary key, to another key, of other types
+CREATE ROLE regress_sd_job;
+CREATE TABLE patients (id int PRIMARY KEY, due timestamptz);
+CREATE TABLE therapists (id bigint UNIQUE NOT NULL, code text UNIQUE NOT NULL, due timestamptz);
+CREATE TABLE staff (id int PRIMARY KEY, due timestamptz) PARTITION BY HASH (id);
+CREATE TABLE staff_1 PARTITION OF staff FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+CREATE TABLE notes (id int, patient_id int REFERENCES patients ON DELETE CASCADE, therapist_id int, code text, staff_id int) PARTITION BY RANGE (id);
+CREATE TABLE notes_1 PARTITION OF notes FOR VALUES FROM (0) TO (100);
+INSERT INTO patients SELECT i, '2020-01-01' FROM generate_series(1, 4) i;
+INSERT INTO therapists VALUES (5, 'five'), (6, 'six');
+INSERT INTO staff VALUES (7);
+INSERT INTO notes VALUES (1, 1, 5, NULL, NULL), (2, 2, NULL, 'five', NULL), (3, 3, NULL, NULL, 7), (4, 4, 6, 'six', NULL);
+SET client_min_messages = warning;
+SELECT add_deletion_policy('patients', 'patients', due_column => 'due', audit_table => 'trail'), add_deletion_policy('therapists', 'therapists', due_column => 'due', audit_table => 'trail', key_columns => '{id}'),
+    add_deletion_policy('staff', 'staff', due_column => 'due', audit_table => 'trail');
+RESET client_min_messages;
+GRANT USAGE ON SCHEMA app, erasure TO regress_sd_job;
+GRANT SELECT, DELETE, UPDATE (due) ON patients TO regress_sd_job;
+GRANT SELECT, DELETE ON notes TO regress_sd_job;
+GRANT INSERT ON trail TO regress_sd_job;
+GRANT EXECUTE ON FUNCTION process_scheduled_deletions TO regress_sd_job;
+SELECT hold_account('5', 'a', policy => 'therapists'), hold_account('7', 'b', policy => 'staff');
+BEGIN;
+ALTER TABLE notes_1 ADD FOREIGN KEY (therapist_id) REFERENCES therapists (id) ON DELETE CASCADE, ADD FOREIGN KEY (staff_id) REFERENCES staff_1;
+SET LOCAL ROLE regress_sd_job;
+SELECT * FROM run('patients');
+RESET ROLE;
+SELECT account, message FROM deletion_failure ORDER BY account;
+ROLLBACK;
+-- to another key: the accounts have to be read
+BEGIN;
+ALTER TABLE notes ADD FOREIGN KEY (code) REFERENCES therapists (code);
+SAVEPOINT s;
+SET LOCAL ROLE regress_sd_job;
+SELECT * FROM run('patients');  -- fails
+ROLLBACK TO s;
+GRANT SELECT ON therapists TO regress_sd_job;
+SET LOCAL ROLE regress_sd_job;
+SELECT * FROM run('patients');
+ROLLBACK;
+-- tables that nothing leads to do not matter, whatever their holds are
+DROP TABLE staff;
+CREATE TABLE staff (id uuid PRIMARY KEY);
+SELECT * FROM run('patients');
+SELECT remove_deletion_policy('patients'), remove_deletion_policy('therapists'), remove_deletion_policy('staff');
+DROP TABLE patients, therapists, staff, notes;
+DELETE FROM deletion_hold;
+DROP OWNED BY regress_sd_job;
+DROP ROLE regress_sd_job;
+
 -- the first hold of all is placed by a trigger of the run, on somebody else
 CREATE TABLE orgs (id int PRIMARY KEY, due timestamptz);
 CREATE TABLE members (id int PRIMARY KEY, org_id int NOT NULL REFERENCES orgs ON DELETE CASCADE, due timestamptz);

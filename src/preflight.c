@@ -204,6 +204,14 @@ sd_missing_privileges(DeletionPlan *plan, Oid role)
 
 	foreach(lc, plan->steps)
 		check_step_privileges(&missing, role, plan, lfirst(lc));
+	foreach(lc, plan->watch_links)
+	{
+		PlanStep   *watched = ((PlanLink *) lfirst(lc))->key->step;
+
+		/* by which other keys accounts are on hold is read there */
+		if (list_length(watched->keys) > 1)
+			check_step_privileges(&missing, role, plan, watched);
+	}
 	if (OidIsValid(audit_table))
 	{
 		check_schema_privilege(&missing, role, audit_table);

@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "access/stratnum.h"
+#include "parser/parse_coerce.h"
 #include "utils/array.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -30,6 +31,7 @@ typedef struct RowsAbove
 
 static void read_link(Attempt *attempt, LinkStrangers *of_link);
 static bool is_hold_key(Attempt *attempt, PlanLink *link);
+static CoercionPathType conversion(PlanLink *link, int column, Oid *function);
 static void add_keys(RowSet *above, PlanLink *link, List *strangers);
 static void read_above(Attempt *attempt, PlanLink *link, Datum *values);
 static Datum *array_of_column(LinkStrangers *of_link, List *strangers);
@@ -142,25 +144,42 @@ read_link(Attempt *attempt, LinkStrangers *of_link)
 }
 
 /*
- * Does a link lead to accounts by the key by which holds on them are placed?  Then
- * nothing more has to be known of them.
+ * Does a link lead to accounts by the key by which holds on them are placed, and can its
+ * values be converted to that?  Then nothing more has to be known of them.
  */
 static bool
 is_hold_key(Attempt *attempt, PlanLink *link)
 {
-	DeletionPlan *plan = attempt->run->plan;
 	PlanStep   *step = link->key->step;
-	List	   *keys = sd_hold_keys(plan, step);
+	List	   *keys = sd_hold_keys(attempt->run->plan, step);
 
-	if ((step != plan->account && !step->is_watched) ||
+	if ((step != attempt->run->plan->account && !step->is_watched) ||
 		list_length(keys) != 1 || linitial(keys) != link->key || !link->key->is_unique)
 		return false;
 	for (int i = 0; i < link->ncolumns; i++)
 	{
-		if (link->types[i] != link->key->columns[i].type)
+		Oid			function;
+
+		if (conversion(link, i, &function) == COERCION_PATH_NONE)
 			return false;
 	}
 	return true;
+}
+
+/* How a value of a link becomes one of its key: none if not without loss */
+static CoercionPathType
+conversion(PlanLink *link, int column, Oid *function)
+{
+	CoercionPathType path;
+
+	*function = InvalidOid;
+	if (link->types[column] == link->key->columns[column].type)
+		return COERCION_PATH_RELABELTYPE;
+	path = find_coercion_pathway(link->key->columns[column].type,
+								 link->types[column], COERCION_IMPLICIT, function);
+	return path == COERCION_PATH_RELABELTYPE ||
+		(path == COERCION_PATH_FUNC && get_func_nargs(*function) == 1) ?
+		path : COERCION_PATH_NONE;
 }
 
 /* Add rows of which only that key is known, to which strangers lead */
@@ -177,8 +196,13 @@ add_keys(RowSet *above, PlanLink *link, List *strangers)
 		memset(row->nulls, true, sizeof(bool) * step->nvalues);
 		for (int i = 0; i < link->ncolumns; i++)
 		{
+			Datum		value = ((Stranger *) lfirst(lc))->values[i];
+			Oid			function;
+
+			(void) conversion(link, i, &function);
 			row->nulls[link->key->first_value + i] = false;
-			row->values[link->key->first_value + i] = ((Stranger *) lfirst(lc))->values[i];
+			row->values[link->key->first_value + i] = OidIsValid(function) ?
+				OidFunctionCall1(function, value) : value;
 		}
 		sd_add_row(above, row);
 	}

@@ -9,6 +9,9 @@
  * also by keys that refer to the accounts of other tables, if some of those are on hold.
  * A key that would only be set to null, or its default, does not make the row theirs.
  *
+ * Only tables to which such keys lead are opened: whatever becomes of others, and of the
+ * holds on their accounts, concerns no run of this plan.
+ *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
  * IDENTIFICATION
@@ -18,51 +21,56 @@
  */
 #include "postgres.h"
 
-#include "access/relation.h"
 #include "access/table.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
+#include "catalog/pg_inherits.h"
 #include "nodes/parsenodes.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 
 #include "scheduled_deletion.h"
 
-static void watch_table(DeletionPlan *plan, Oid table);
-static void watch_key(DeletionPlan *plan, PlanStep *step, Relation rel,
-					  PlanKey *key, ForeignKeyCacheInfo *fk);
+static void watch_keys(DeletionPlan *plan, PlanStep *step, Oid member,
+					   List *tables);
+static void watch_key(DeletionPlan *plan, PlanStep *step, Oid member,
+					  ForeignKeyCacheInfo *fk);
+static PlanStep *watched_table(DeletionPlan *plan, Oid table);
 static bool takes_rows_along(Oid constraint);
 
 /*
  * Find the keys by which rows of a plan belong to accounts on hold of other tables.  Its
- * steps are there; what is found is not executed.
+ * steps are there; what is found is not executed.  Throws an error if it is not known
+ * whether accounts of such a table are on hold.
  */
 void
 sd_watch_other_accounts(DeletionPlan *plan)
 {
+	List	   *tables = sd_tables_with_holds(plan->policy->schema);
 	ListCell   *lc;
 
-	foreach(lc, sd_tables_with_holds(plan->policy->schema))
+	foreach(lc, plan->steps)
 	{
-		bool		is_deleted = list_member_oid(plan->account_tables, lfirst_oid(lc));
+		PlanStep   *step = lfirst(lc);
+
+		if (step->action == SD_DELETE)
+			tables = list_delete_oid(tables, step->table);
+	}
+	foreach(lc, tables != NIL ? plan->steps : NIL)
+	{
+		PlanStep   *step = lfirst(lc);
 		ListCell   *cell;
 
-		foreach(cell, plan->steps)
-		{
-			PlanStep   *step = lfirst(cell);
-
-			is_deleted = is_deleted ||
-				(step->action == SD_DELETE && step->table == lfirst_oid(lc));
-		}
-		if (!is_deleted)
-			watch_table(plan, lfirst_oid(lc));
+		if (step->action != SD_DELETE || step == plan->account)
+			continue;
+		foreach(cell, step->members)
+			watch_keys(plan, step, lfirst_oid(cell), tables);
 	}
 }
 
 /*
  * The tables of which accounts are on hold, each found by an index after the one
- * before, however many holds there are.  Those of tables that are lost stop the run
- * elsewhere.
+ * before, however many holds there are.
  */
 List *
 sd_tables_with_holds(Oid schema)
@@ -93,70 +101,79 @@ sd_tables_with_holds(Oid schema)
 	return tables;
 }
 
-/* Watch the accounts of a table, by the key by which they are placed on hold */
+/* Watch by the foreign keys of a table, or a partition, that lead to those tables */
 static void
-watch_table(DeletionPlan *plan, Oid table)
+watch_keys(DeletionPlan *plan, PlanStep *step, Oid member, List *tables)
 {
-	Relation	rel = try_relation_open(table, AccessShareLock);
-	PlanStep   *watched = palloc0(sizeof(PlanStep));
-	PlanKey    *key;
+	Relation	rel = table_open(member, NoLock);
+	List	   *keys = sd_foreign_keys(rel);
 	ListCell   *lc;
 
-	if (rel == NULL)
-		return;
+	table_close(rel, NoLock);
+	foreach(lc, keys)
+	{
+		ForeignKeyCacheInfo *fk = lfirst(lc);
+
+		/* the key of the whole table speaks for those of its partitions */
+		if (list_member_oid(tables, sd_root_of(fk->confrelid)) &&
+			sd_whole_key(fk->conoid) == fk->conoid && takes_rows_along(fk->conoid))
+			watch_key(plan, step, member, fk);
+	}
+}
+
+/* Watch by a foreign key */
+static void
+watch_key(DeletionPlan *plan, PlanStep *step, Oid member, ForeignKeyCacheInfo *fk)
+{
+	PlanStep   *watched = watched_table(plan, sd_root_of(fk->confrelid));
+	Relation	target = table_open(watched->table, NoLock);
+	Relation	rel = table_open(step->table, NoLock);
+	List	   *names = NIL;
+	List	   *referenced = NIL;
+	Oid			equals[INDEX_MAX_KEYS];
+	PlanLink   *link;
+
+	for (int i = 0; i < fk->nkeys; i++)
+	{
+		names = lappend(names, get_attname(fk->conrelid, fk->conkey[i], false));
+		referenced = lappend(referenced, get_attname(fk->confrelid, fk->confkey[i], false));
+		equals[i] = get_commutator(fk->conpfeqop[i]);
+	}
+	link = sd_make_link(plan, step, rel, names,
+						sd_find_key(watched, target, referenced, InvalidOid,
+									InvalidOid, InvalidOid),
+						fk->conoid, equals);
+	if (member != step->table ||
+		(rel->rd_rel->relkind == RELKIND_RELATION && list_length(step->members) > 1))
+		link->member = member;
+	plan->watch_links = lappend(plan->watch_links, link);
+	table_close(rel, NoLock);
+	table_close(target, NoLock);
+}
+
+/* The table as one that is watched; added, and locked as a SELECT does, if it is not */
+static PlanStep *
+watched_table(DeletionPlan *plan, Oid table)
+{
+	PlanStep   *watched;
+	ListCell   *lc;
+
+	foreach(lc, plan->watched)
+	{
+		watched = lfirst(lc);
+		if (watched->table == table)
+			return watched;
+	}
+	table_close(table_open(table, AccessShareLock), NoLock);
+	sd_refuse_lost_holds(plan->policy->schema, list_make1_oid(table));
+	watched = palloc0(sizeof(PlanStep));
 	watched->action = SD_KEEP;
 	watched->table = table;
 	watched->table_name = sd_table_name(table);
 	watched->is_watched = true;
 	watched->number = list_length(plan->steps) + list_length(plan->watched);
-	key = sd_hold_key(watched, rel, NULL);
-	if (key != NULL)
-	{
-		plan->watched = lappend(plan->watched, watched);
-		foreach(lc, plan->steps)
-		{
-			PlanStep   *step = lfirst(lc);
-			Relation	step_rel;
-			ListCell   *cell;
-
-			if (step->action != SD_DELETE || step == plan->account)
-				continue;
-			step_rel = table_open(step->table, NoLock);
-			foreach(cell, sd_foreign_keys(step_rel))
-				watch_key(plan, step, step_rel, key, lfirst(cell));
-			table_close(step_rel, NoLock);
-		}
-	}
-	table_close(rel, NoLock);
-}
-
-/* Watch by a foreign key, if it refers to that key of the watched table */
-static void
-watch_key(DeletionPlan *plan, PlanStep *step, Relation rel, PlanKey *key,
-		  ForeignKeyCacheInfo *fk)
-{
-	List	   *names = NIL;
-	Oid			equals[INDEX_MAX_KEYS];
-	PlanLink   *link;
-
-	if (fk->confrelid != key->step->table || fk->nkeys != key->ncolumns ||
-		!takes_rows_along(fk->conoid))
-		return;
-	for (int i = 0; i < key->ncolumns; i++)
-	{
-		for (int j = 0; j < fk->nkeys; j++)
-		{
-			if (strcmp(key->columns[i].name,
-					   get_attname(fk->confrelid, fk->confkey[j], false)) != 0)
-				continue;
-			names = lappend(names, get_attname(fk->conrelid, fk->conkey[j], false));
-			equals[i] = get_commutator(fk->conpfeqop[j]);
-		}
-	}
-	if (list_length(names) != key->ncolumns)
-		return;
-	link = sd_make_link(plan, step, rel, names, key, fk->conoid, equals);
-	plan->watch_links = lappend(plan->watch_links, link);
+	plan->watched = lappend(plan->watched, watched);
+	return watched;
 }
 
 /* Does a foreign key not just set its columns to null, or their default? */
