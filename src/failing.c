@@ -321,11 +321,13 @@ count_waiting_of_due(Run *run)
 	if (n > FEW_REMEMBERED)
 		return false;
 	(void) sd_find_failing(run, accounts, n);
+	sd_ask_about(run, accounts, n);
 	for (int i = 0; i < n; i++)
 	{
 		if (accounts[i].has_failed && is_waiting(run, &accounts[i]) &&
 			!sd_is_held(run, &accounts[i]))
 			run->results.waiting++;
 	}
+	sd_forget_asked(run);
 	return true;
 }

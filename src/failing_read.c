@@ -205,19 +205,19 @@ make_accounts(void *arg)
 	int			nestlevel = sd_begin_portable_text();
 	int			n = 0;
 
-	remembered->accounts = palloc0(sizeof(Account) * remembered->nrows);
+	remembered->accounts = palloc0(sizeof(Account) * Max(remembered->nrows, 1));
+	for (int i = 0; i < remembered->nrows; i++)
+		make_account(run, &remembered->accounts[i], remembered->rows, i);
+	AtEOXact_GUC(true, nestlevel);
+	sd_ask_about(run, remembered->accounts, remembered->nrows);
 	for (int i = 0; i < remembered->nrows; i++)
 	{
-		Account    *account = &remembered->accounts[n];
-
-		memset(account, 0, sizeof(Account));
-		make_account(run, account, remembered->rows, i);
-		if (sd_is_held(run, account))
-			sd_note_gone(run, account);
+		if (sd_is_held(run, &remembered->accounts[i]))
+			sd_note_gone(run, &remembered->accounts[i]);
 		else
-			n++;
+			remembered->accounts[n++] = remembered->accounts[i];
 	}
-	AtEOXact_GUC(true, nestlevel);
+	sd_forget_asked(run);
 	remembered->naccounts = n;
 	return true;
 }

@@ -72,14 +72,24 @@ sd_find_hold_links(DeletionPlan *plan)
 }
 
 /*
- * Are there other tables by now whose accounts can be on hold, or are?  The plan does
- * not know how rows lead to them.
+ * Are there other tables by now whose accounts can be on hold, or are, or other keys by
+ * which they are?  The plan does not know how rows lead to them.
  */
 bool
 sd_has_new_hold_tables(DeletionPlan *plan)
 {
 	Oid			schema = plan->policy->schema;
+	ListCell   *lc;
 
+	/* one that was placed by another key would not be asked for */
+	foreach(lc, plan->hold_links)
+	{
+		PlanLink   *link = lfirst(lc);
+
+		if (link->step->asks_for_holds &&
+			!sd_asks_for_holds(schema, link->step->table, link->key))
+			return true;
+	}
 	return list_difference_oid(account_tables(schema, deleted_tables(plan)),
 							   plan->hold_tables) != NIL ||
 		list_difference_oid(sd_tables_with_holds(schema), plan->hold_tables) != NIL;

@@ -6,9 +6,9 @@
  *
  * A set is filled by one statement after the other, and then asked: for arrays
  * of a key's values, which are parameters of the statements that follow, and
- * for the row that a value belongs to.  For that, the rows are sorted by the key
- * when it is first asked for, and again when rows were added; and, where the type
- * has a hash function, they have a table of hashes, too.
+ * for the row that a value belongs to.  For the arrays, the rows are sorted by the key
+ * when it is first asked for, and again when rows were added; where the type has a hash
+ * function, a row is found by a table of hashes, to which those are added that are new.
  *
  * Nothing tells rows apart for certain: a table need not have a primary key, and
  * a key to which only the policy leads need not be unique.  So all is said of the
@@ -73,11 +73,12 @@ static int	compare_values(Wanted *wanted, Row *row);
 /* The rows of a set that have a key, sorted by it; of equal ones, the first added */
 typedef struct RowIndex
 {
-	bool		is_valid;		/* no row was added since */
+	bool		is_valid;		/* no row was added since it was sorted */
 	Row		  **rows;
 	int			nrows;
 	Row		   *last;			/* found last; values come in runs */
-	rowhash_hash *hashes;		/* NULL if not made yet */
+	rowhash_hash *hashes;		/* NULL if not made yet ... */
+	int			nhashed;		/* ... of so many rows of the set */
 	Datum	   *arrays;			/* of each column, 0 if not made yet */
 } RowIndex;
 
@@ -93,8 +94,8 @@ struct RowSet
 
 static void copy_values(PlanStep *step, Row *row);
 static Row *find(RowSet *set, Wanted *wanted);
-static Row *find_by_hash(RowIndex *index, Wanted *wanted);
-static void make_hashes(RowIndex *index, PlanKey *key);
+static Row *find_by_hash(RowSet *set, Wanted *wanted);
+static void hash_new_rows(RowSet *set, PlanKey *key);
 static uint32 hash_values(PlanKey *key, FmgrInfo *hash, Datum *values);
 static Row *find_by_order(RowIndex *index, Wanted *wanted);
 static RowIndex *valid_index(RowSet *set, PlanKey *key);
@@ -235,40 +236,46 @@ sd_find_by_key(RowSet *set, PlanKey *key, Datum *values)
 static Row *
 find(RowSet *set, Wanted *wanted)
 {
-	RowIndex   *index = valid_index(set, wanted->key);
-
-	return wanted->hash != NULL ? find_by_hash(index, wanted) :
-		find_by_order(index, wanted);
+	return wanted->hash != NULL ? find_by_hash(set, wanted) :
+		find_by_order(valid_index(set, wanted->key), wanted);
 }
 
 /* By a table of hashes, which is made when it is first needed */
 static Row *
-find_by_hash(RowIndex *index, Wanted *wanted)
+find_by_hash(RowSet *set, Wanted *wanted)
 {
+	RowIndex   *index = &set->indexes[wanted->key->number];
 	RowEntry   *entry;
 
-	if (index->hashes == NULL)
-		make_hashes(index, wanted->key);
+	hash_new_rows(set, wanted->key);
 	index->hashes->private_data = wanted;
 	entry = rowhash_lookup_hash(index->hashes, NULL,
 								hash_values(wanted->key, wanted->hash, wanted->values));
 	return entry != NULL ? entry->row : NULL;
 }
 
-/* Hash the rows of an index by a key; the hash table lives as long as they do */
+/*
+ * Hash the rows that were added since by a key, of equal ones the first; the hash table
+ * lives as long as the set
+ */
 static void
-make_hashes(RowIndex *index, PlanKey *key)
+hash_new_rows(RowSet *set, PlanKey *key)
 {
-	index->hashes = rowhash_create(GetMemoryChunkContext(index->rows),
-								   index->nrows, NULL);
-	for (int i = 0; i < index->nrows; i++)
+	RowIndex   *index = &set->indexes[key->number];
+
+	if (index->hashes == NULL)
+		index->hashes = rowhash_create(set->context, Max(set->nrows, 64), NULL);
+	for (; index->nhashed < set->nrows; index->nhashed++)
 	{
+		Row		   *row = set->rows[index->nhashed];
 		Wanted		wanted = {key, key->compare, key->hash,
-		&index->rows[i]->values[key->first_value]};
+		&row->values[key->first_value]};
 		bool		found;
 
+		if (!sd_has_key(row, key))
+			continue;
 		index->hashes->private_data = &wanted;
-		rowhash_insert_hash(index->hashes, index->rows[i],
+		rowhash_insert_hash(index->hashes, row,
 							hash_values(key, key->hash, wanted.values), &found);
 	}
 }
@@ -489,9 +496,6 @@ valid_index(RowSet *set, PlanKey *key)
 								   &index->rows[i], key) != 0)
 			index->rows[index->nrows++] = index->rows[i];
 	}
-	if (index->hashes != NULL)
-		rowhash_destroy(index->hashes);
-	index->hashes = NULL;
 	index->arrays = palloc0(sizeof(Datum) * key->ncolumns);
 	index->last = NULL;
 	index->is_valid = true;

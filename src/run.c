@@ -332,8 +332,7 @@ choose_accounts(Run *run, Account *accounts, int naccounts, int limit,
 		else if (!last->has_failed)
 			accounts[n++] = accounts[i];
 	}
-	if (run->plan->account->asks_for_holds)
-		run->held = NULL;
+	sd_forget_asked(run);
 	*ntaken = i;
 	return n;
 }

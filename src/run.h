@@ -501,6 +501,7 @@ extern bool sd_is_any_on_hold(Run *run);
 extern RowSet *sd_holds_on(Run *run, PlanStep *step, RowSet *rows);
 extern RowSet *sd_held_accounts(Run *run);
 extern void sd_ask_about(Run *run, Account *accounts, int naccounts);
+extern void sd_forget_asked(Run *run);
 extern bool sd_is_held(Run *run, Account *account);
 extern void sd_spare_held(Attempt *attempt);
 

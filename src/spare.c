@@ -181,7 +181,8 @@ sd_held_accounts(Run *run)
 
 /*
  * Ask who is on hold of accounts that were just picked, if that is asked for, and
- * their key tells.  The answer is in the current memory context.
+ * their key tells.  The answer is in the current memory context, until
+ * sd_forget_asked().
  */
 void
 sd_ask_about(Run *run, Account *accounts, int naccounts)
@@ -198,6 +199,14 @@ sd_ask_about(Run *run, Account *accounts, int naccounts)
 	for (int i = 0; i < naccounts; i++)
 		sd_add_account(rows, step, &accounts[i]);
 	run->held = sd_holds_on(run, step, rows);
+}
+
+/* What was answered goes with its memory context */
+void
+sd_forget_asked(Run *run)
+{
+	if (run->plan->account->asks_for_holds)
+		run->held = NULL;
 }
 
 /*

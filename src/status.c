@@ -191,6 +191,7 @@ find_oldest(Status *status, int64 limit)
 	int			naccounts;
 	Account    *accounts = sd_pick_first_accounts(run, limit, &naccounts);
 
+	sd_ask_about(run, accounts, naccounts);
 	for (int i = 0; i < naccounts && !status->has_oldest; i++)
 	{
 		if (sd_is_held(run, &accounts[i]))
