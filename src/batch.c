@@ -386,6 +386,8 @@ attempt_body(void *arg)
 		!sd_accounts_are_gone(attempt) || !sd_none_is_held(attempt))
 		return false;
 
+	sd_check_no_row_came(attempt);
+
 	/* what shows after that is the audit table's */
 	if (attempt->run->audit_can_defer)
 		check_deferred(attempt, InvalidOid);

@@ -332,9 +332,7 @@ sd_accounts_are_gone(Attempt *attempt)
 
 /*
  * Where a trigger or a rule could have kept a row of a step, is none left?  If
- * there is, its accounts are FAILED.  Rows that no foreign key keeps from coming, or
- * from being given to another account while a DELETE waits for them, must not be there
- * either: else they are changed.
+ * there is, its accounts are FAILED.
  */
 bool
 sd_rows_are_gone(Attempt *attempt)
@@ -349,20 +347,32 @@ sd_rows_are_gone(Attempt *attempt)
 		if (step->can_keep_rows && !rows_of_step_are_gone(attempt, step))
 			result = false;
 	}
-	if (!result)
-		return false;
-	foreach(lc, attempt->run->plan->steps)
-		check_no_row_came(attempt, lfirst(lc));
-	return true;
+	return result;
 }
 
-/* Throws an error if rows of a step lead freely to rows of the attempt */
+/*
+ * Rows that no foreign key keeps from coming, or from being given to another account
+ * while a DELETE waits for them, must not be there.  Throws an error if there are any.
+ * What triggers of the audit table write comes after that.
+ */
+void
+sd_check_no_row_came(Attempt *attempt)
+{
+	ListCell   *lc;
+
+	foreach(lc, attempt->run->plan->steps)
+		check_no_row_came(attempt, lfirst(lc));
+}
+
+/* The same of a step: no rows may lead freely to rows of the attempt */
 static void
 check_no_row_came(Attempt *attempt, PlanStep *step)
 {
 	ListCell   *lc;
 
-	if (step->action != SD_DELETE && step->action != SD_SET_NULL)
+	/* rows that may have been kept are looked for besides */
+	if ((step->action != SD_DELETE && step->action != SD_SET_NULL) ||
+		step->can_keep_rows)
 		return;
 	foreach(lc, step->links)
 	{

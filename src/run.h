@@ -483,6 +483,7 @@ extern ErrorData *sd_deferred_error(Run *run);
 extern bool sd_execute_steps(Attempt *attempt);
 extern bool sd_accounts_are_gone(Attempt *attempt);
 extern bool sd_rows_are_gone(Attempt *attempt);
+extern void sd_check_no_row_came(Attempt *attempt);
 extern void sd_check_collected_are_gone(Attempt *attempt);
 extern bool sd_fail_found(Attempt *attempt, Oid constraint, Oid table);
 

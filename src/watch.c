@@ -32,7 +32,7 @@
 #include "scheduled_deletion.h"
 
 static void watch_keys(DeletionPlan *plan, PlanStep *step, Oid member,
-					   List *tables);
+					   List *deleted);
 static void watch_key(DeletionPlan *plan, PlanStep *step, Oid member,
 					  ForeignKeyCacheInfo *fk);
 static PlanStep *watched_table(DeletionPlan *plan, Oid table);
@@ -46,7 +46,7 @@ static bool takes_rows_along(Oid constraint);
 void
 sd_watch_other_accounts(DeletionPlan *plan)
 {
-	List	   *tables = sd_tables_with_holds(plan->policy->schema);
+	List	   *deleted = NIL;	/* Oid */
 	ListCell   *lc;
 
 	foreach(lc, plan->steps)
@@ -54,9 +54,9 @@ sd_watch_other_accounts(DeletionPlan *plan)
 		PlanStep   *step = lfirst(lc);
 
 		if (step->action == SD_DELETE)
-			tables = list_delete_oid(tables, step->table);
+			deleted = lappend_oid(deleted, step->table);
 	}
-	foreach(lc, tables != NIL ? plan->steps : NIL)
+	foreach(lc, plan->steps)
 	{
 		PlanStep   *step = lfirst(lc);
 		ListCell   *cell;
@@ -64,7 +64,7 @@ sd_watch_other_accounts(DeletionPlan *plan)
 		if (step->action != SD_DELETE || step == plan->account)
 			continue;
 		foreach(cell, step->members)
-			watch_keys(plan, step, lfirst_oid(cell), tables);
+			watch_keys(plan, step, lfirst_oid(cell), deleted);
 	}
 }
 
@@ -101,9 +101,12 @@ sd_tables_with_holds(Oid schema)
 	return tables;
 }
 
-/* Watch by the foreign keys of a table, or a partition, that lead to those tables */
+/*
+ * Watch by the foreign keys of a table, or a partition, that do not lead to what is
+ * deleted, but to accounts of which some are on hold
+ */
 static void
-watch_keys(DeletionPlan *plan, PlanStep *step, Oid member, List *tables)
+watch_keys(DeletionPlan *plan, PlanStep *step, Oid member, List *deleted)
 {
 	Relation	rel = table_open(member, NoLock);
 	List	   *keys = sd_foreign_keys(rel);
@@ -113,10 +116,14 @@ watch_keys(DeletionPlan *plan, PlanStep *step, Oid member, List *tables)
 	foreach(lc, keys)
 	{
 		ForeignKeyCacheInfo *fk = lfirst(lc);
+		Oid			table = sd_root_of(fk->confrelid);
 
 		/* the key of the whole table speaks for those of its partitions */
-		if (list_member_oid(tables, sd_root_of(fk->confrelid)) &&
-			sd_whole_key(fk->conoid) == fk->conoid && takes_rows_along(fk->conoid))
+		if (list_member_oid(deleted, table) ||
+			sd_whole_key(fk->conoid) != fk->conoid || !takes_rows_along(fk->conoid))
+			continue;
+		sd_refuse_lost_holds(plan->policy->schema, list_make1_oid(table));
+		if (list_member_oid(plan->hold_tables, table))
 			watch_key(plan, step, member, fk);
 	}
 }
@@ -165,7 +172,6 @@ watched_table(DeletionPlan *plan, Oid table)
 			return watched;
 	}
 	table_close(table_open(table, AccessShareLock), NoLock);
-	sd_refuse_lost_holds(plan->policy->schema, list_make1_oid(table));
 	watched = palloc0(sizeof(PlanStep));
 	watched->action = SD_KEEP;
 	watched->table = table;
