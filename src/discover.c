@@ -286,7 +286,8 @@ refuse_late_key(DeletionPlan *plan, PlanStep *target, PlanStep *step,
 /*
  * The foreign key for whose sake a trigger of "member" fires when a row of that
  * is deleted, or NULL.  The key of a whole partitioned table speaks for those
- * of its partitions, unless its own trigger is disabled.  A key over periods is left to the server's own check.
+ * of its partitions, unless its own trigger is disabled.  A key over periods is left
+ * to the server's own check.
  */
 static ForeignKey *
 read_key(Trigger *trigger, Relation member)

@@ -165,9 +165,9 @@ leads_to(PlanStage *stage, PlanStage *later)
  * and is counted for its account only.
  *
  * Where a trigger or rule could keep a row, those to be deleted are counted
- * before: afterwards it may lead to nobody any more.  False if any was kept, or if
- * checks must not have been left out, which they are not when all is tried again.  (The rows of a circle are known:
- * they were collected.)
+ * before: afterwards it may lead to nobody any more.  (The rows of a circle are
+ * known: they were collected.)  False if any was kept, or if checks must not have been
+ * left out, which they are not when all is tried again.
  */
 static bool
 execute_deletes(Attempt *attempt, PlanStage *stage)

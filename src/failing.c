@@ -229,7 +229,7 @@ sd_next_failing(Run *run, Account **accounts, int limit)
 	Remembered	remembered;
 
 	sd_read_to_be_tried(run, &remembered, run->tries_uncertain,
-					 &run->passed[run->tries_uncertain], limit);
+						&run->passed[run->tries_uncertain], limit);
 	*accounts = remembered.accounts;
 	return remembered.naccounts;
 }

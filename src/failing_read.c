@@ -171,20 +171,20 @@ forget_rows(Remembered *remembered, ErrorData *error)
  */
 void
 sd_read_to_be_tried(Run *run, Remembered *remembered, bool uncertain,
-				 FailingPosition *after, int limit)
+					FailingPosition *after, int limit)
 {
 	const char *which = "";
 
 	if (run->uncertain != 0)
 		which = uncertain ? "f.uncertain AND " : "NOT f.uncertain AND ";
 	read_rows(run, remembered,
-					psprintf("%sf.next_attempt_at OPERATOR(pg_catalog.<=) $2"
-							 " AND (f.last_attempt_at OPERATOR(pg_catalog.<) $2"
-							 " OR f.last_attempt_at OPERATOR(pg_catalog.>) $3)"
-							 " AND (f.next_attempt_at, pg_catalog.hashtextextended(f.account, 0))"
-							 " OPERATOR(pg_catalog.>) ($4, $5)"
-							 " ORDER BY f.next_attempt_at, 5", which),
-					after, limit);
+			  psprintf("%sf.next_attempt_at OPERATOR(pg_catalog.<=) $2"
+					   " AND (f.last_attempt_at OPERATOR(pg_catalog.<) $2"
+					   " OR f.last_attempt_at OPERATOR(pg_catalog.>) $3)"
+					   " AND (f.next_attempt_at, pg_catalog.hashtextextended(f.account, 0))"
+					   " OPERATOR(pg_catalog.>) ($4, $5)"
+					   " ORDER BY f.next_attempt_at, 5", which),
+			  after, limit);
 }
 
 /* Read any of them, after a position, which moves on */
@@ -192,8 +192,8 @@ void
 sd_read_remembered(Run *run, Remembered *remembered, FailingPosition *after)
 {
 	read_rows(run, remembered,
-					"pg_catalog.hashtextextended(f.account, 0) OPERATOR(pg_catalog.>) $5"
-					" ORDER BY 5", after, CHUNK_SIZE);
+			  "pg_catalog.hashtextextended(f.account, 0) OPERATOR(pg_catalog.>) $5"
+			  " ORDER BY 5", after, CHUNK_SIZE);
 }
 
 /* Accounts of the rows; of those that are on hold it is noted that they are */

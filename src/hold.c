@@ -107,7 +107,8 @@ sd_hold(Oid schema, Request *request, const char *reason, TimestampTz *until)
 /*
  * Release the holds on an account with that reason, or all of them if it is NULL;
  * false if there is none.  The account need not be there any more, but the caller needs
- * the same rights to its row as to place a hold.  Accounts that failed because of a hold need not wait any longer.
+ * the same rights to its row as to place a hold.  Accounts that failed because of a hold
+ * need not wait any longer.
  */
 bool
 sd_release(Oid schema, Request *request, const char *reason)

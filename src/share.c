@@ -11,8 +11,9 @@
  * lead to the shared row fail at once: to delete them again for each one would take
  * for ever in a long thread of replies.
  *
- * What is read of those is in strangers.c.  So what it costs depends on the rows of the attempt, and not on how many accounts
- * are on hold, nor on how many rows they have.
+ * What is read of those is in strangers.c.  So what it costs depends on the rows of
+ * the attempt, and not on how many accounts are on hold, nor on how many rows they
+ * have.
  *
  * Copyright (c) 2026, scheduled_deletion contributors
  *
@@ -28,7 +29,8 @@
 #include "share.h"
 
 static bool none_collected_is_held(Attempt *attempt);
-static void note_held(Attempt *attempt, PlanStep *step, RowSet *rows, bool is_ours);
+static void note_held(Attempt *attempt, PlanStep *step, RowSet *rows,
+					  bool is_ours);
 static void must_stay(RowSet *above, PlanStep *step, Row *row, Hold *hold);
 static bool fail_sharing(Attempt *attempt);
 static bool spread(Attempt *attempt, Lead *lead);
@@ -84,8 +86,8 @@ sd_note_strangers(Attempt *attempt, DeletePart *part, Row *target,
 		PlanLink   *link = lfirst(lc);
 
 		sd_note_stranger(attempt, link,
-					  &(Stranger) {.row = target,.table = part->step->table},
-					  slot, column);
+						 &(Stranger) {.row = target,.table = part->step->table},
+						 slot, column);
 		column += link->ncolumns;
 	}
 }

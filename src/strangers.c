@@ -46,7 +46,7 @@ static bool has_shared_keys(PlanStep *step);
  */
 void
 sd_note_stranger(Attempt *attempt, PlanLink *link, const Stranger *who,
-			  TupleTableSlot *slot, int column)
+				 TupleTableSlot *slot, int column)
 {
 	RowSet	   *ours = link->key->step->is_watched ? NULL :
 		attempt->sets[link->key->step->number];
@@ -318,7 +318,7 @@ row_above(Attempt *attempt, TupleTableSlot *slot, void *arg)
 			PlanLink   *link = lfirst(lc);
 
 			sd_note_stranger(attempt, link, &(Stranger) {.row = row,.above = step},
-						  slot, column);
+							 slot, column);
 			column += link->ncolumns;
 		}
 	}
