@@ -34,7 +34,7 @@
 #define INTERRUPTED	"a run was interrupted while it was deleting this account, or others"
 
 static bool has_column(Oid schema);
-static bool begin_after(Run *run, SPITupleTable *rows);
+static bool begin_after(Run *run, HeapTuple tuple, TupleDesc tupdesc);
 static List *next_failing(Run *run, int limit);
 static bool suspect_body(void *arg);
 static void write_suspects(Run *run, List *keys, bool is_counted, TimestampTz at,
@@ -181,38 +181,34 @@ sd_suspect_interrupted(Run *run)
 	sd_load_failing(run);
 }
 
+/* Mostly there is one such run; of several, the first says as much as any; always true */
 static bool
 suspect_body(void *arg)
 {
 	Interrupted *interrupted = arg;
 	Run		   *run = interrupted->run;
 	SPITupleTable *rows = interrupted->rows;
+	HeapTuple	first = rows->vals[0];
+	bool		is_null;
+	int			n = DatumGetInt32(SPI_getbinval(first, rows->tupdesc, 1, &is_null));
+	char	   *sqlstate = SPI_getvalue(first, rows->tupdesc, 8);
+	char	   *message = SPI_getvalue(first, rows->tupdesc, 9);
+	TimestampTz ended_at =
+		DatumGetTimestampTz(SPI_getbinval(first, rows->tupdesc, 10, &is_null));
+	List	   *keys = begin_after(run, first, rows->tupdesc) ?
+		next_failing(run, n) : sd_next_accounts(run, n);
 
-	/* mostly there is one; of several, the first says as much as any */
-	for (int i = 0; i < Min(rows->numvals, 1); i++)
-	{
-		bool		is_null;
-		int			n = DatumGetInt32(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &is_null));
-		char	   *sqlstate = SPI_getvalue(rows->vals[i], rows->tupdesc, 8);
-		char	   *message = SPI_getvalue(rows->vals[i], rows->tupdesc, 9);
-		TimestampTz ended_at =
-			DatumGetTimestampTz(SPI_getbinval(rows->vals[i], rows->tupdesc, 10, &is_null));
-		List	   *keys = begin_after(run, rows) ? next_failing(run, n) :
-			sd_next_accounts(run, n);
-
-		write_suspects(run, keys, false, ended_at, sqlstate != NULL ? sqlstate : "57000",
-					   message != NULL ? message : INTERRUPTED);
-	}
+	write_suspects(run, keys, false, ended_at, sqlstate != NULL ? sqlstate : "57000",
+				   message != NULL ? message : INTERRUPTED);
 	return true;
 }
 
 /* Be where the batch began; true if that was among accounts that have failed before */
 static bool
-begin_after(Run *run, SPITupleTable *rows)
+begin_after(Run *run, HeapTuple tuple, TupleDesc tupdesc)
 {
-	HeapTuple	tuple = rows->vals[0];
-	char	   *due = SPI_getvalue(tuple, rows->tupdesc, 2);
-	char	   *account = SPI_getvalue(tuple, rows->tupdesc, 3);
+	char	   *due = SPI_getvalue(tuple, tupdesc, 2);
+	char	   *account = SPI_getvalue(tuple, tupdesc, 3);
 	FailingPosition *passed;
 	bool		is_null;
 	int			nestlevel = sd_begin_portable_text();
@@ -227,12 +223,12 @@ begin_after(Run *run, SPITupleTable *rows)
 		sd_move_cursor(run, &last, 0);
 	}
 	AtEOXact_GUC(true, nestlevel);
-	run->tries_uncertain = DatumGetBool(SPI_getbinval(tuple, rows->tupdesc, 5, &is_null));
+	run->tries_uncertain = DatumGetBool(SPI_getbinval(tuple, tupdesc, 5, &is_null));
 	passed = &run->passed[run->tries_uncertain];
 	passed->valid = true;
-	passed->next_attempt_at = DatumGetInt64(SPI_getbinval(tuple, rows->tupdesc, 6, &is_null));
-	passed->hash = DatumGetInt64(SPI_getbinval(tuple, rows->tupdesc, 7, &is_null));
-	return DatumGetBool(SPI_getbinval(tuple, rows->tupdesc, 4, &is_null));
+	passed->next_attempt_at = DatumGetInt64(SPI_getbinval(tuple, tupdesc, 6, &is_null));
+	passed->hash = DatumGetInt64(SPI_getbinval(tuple, tupdesc, 7, &is_null));
+	return DatumGetBool(SPI_getbinval(tuple, tupdesc, 4, &is_null));
 }
 
 /* The keys of so many accounts that would be tried next, of those that have failed */
