@@ -331,9 +331,8 @@ check_columns_to_set(Check *check, PlanLink *link)
 static List *
 columns_to_set(PlanLink *link)
 {
-	HeapTuple	tuple = SearchSysCache1(CONSTROID,
-										ObjectIdGetDatum(link->constraint));
-	Form_pg_constraint form;
+	HeapTuple	tuple = sd_get_constraint(link->constraint);
+	Form_pg_constraint form = (Form_pg_constraint) GETSTRUCT(tuple);
 	AttrNumber	columns[INDEX_MAX_KEYS];
 	AttrNumber	referenced[INDEX_MAX_KEYS];
 	AttrNumber	set_columns[INDEX_MAX_KEYS];
@@ -342,9 +341,6 @@ columns_to_set(PlanLink *link)
 	int			nset;
 	List	   *names = NIL;
 
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for constraint %u", link->constraint);
-	form = (Form_pg_constraint) GETSTRUCT(tuple);
 	DeconstructFkConstraintRow(tuple, &ncolumns, columns, referenced, equals,
 							   NULL, NULL, &nset, set_columns);
 	for (int i = 0; i < (nset > 0 ? nset : ncolumns); i++)

@@ -322,10 +322,7 @@ read_key(Trigger *trigger, Relation member)
 	if (!sd_fires(trigger) || !trigger->tgisinternal)
 		return NULL;
 
-	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(trigger->tgconstraint));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for constraint %u",
-			 trigger->tgconstraint);
+	tuple = sd_get_constraint(trigger->tgconstraint);
 	form = (Form_pg_constraint) GETSTRUCT(tuple);
 	if ((OidIsValid(form->conparentid) && sd_is_known_by_whole_key(trigger)) ||
 		sd_is_period_key(form))

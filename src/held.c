@@ -52,11 +52,12 @@ void
 sd_find_hold_links(DeletionPlan *plan)
 {
 	Oid			schema = plan->policy->schema;
+	List	   *deleted = deleted_tables(plan);
 	List	   *tables;
 	ListCell   *lc;
 
-	sd_refuse_lost_holds(schema, deleted_tables(plan));
-	tables = account_tables(schema, deleted_tables(plan));
+	sd_refuse_lost_holds(schema, deleted);
+	tables = account_tables(schema, deleted);
 	plan->hold_tables = list_union_oid(tables, sd_tables_with_holds(schema));
 	foreach(lc, plan->steps)
 	{
@@ -66,7 +67,7 @@ sd_find_hold_links(DeletionPlan *plan)
 			(step->action == SD_DELETE && list_member_oid(tables, step->table)))
 			add_hold_links(plan, step);
 	}
-	sd_watch_other_accounts(plan);
+	sd_watch_other_accounts(plan, deleted);
 	foreach(lc, plan->watched)
 		add_hold_links(plan, lfirst(lc));
 }
@@ -118,27 +119,17 @@ account_tables(Oid schema, List *candidates)
 {
 	Oid			argtypes[] = {OIDARRAYOID};
 	Datum		values[] = {sd_oid_array(candidates)};
-	List	   *tables = NIL;
-	uint64		n = sd_query_latest_as_owner(schema,
-											 psprintf("SELECT c.oid FROM pg_catalog.unnest($1) c (oid)"
-													  " WHERE EXISTS (SELECT FROM %s p WHERE p.account_table::pg_catalog.oid OPERATOR(pg_catalog.=) c.oid)"
-													  " OR (SELECT h.account_table::pg_catalog.oid FROM %s h"
-													  " WHERE h.account_table::pg_catalog.oid OPERATOR(pg_catalog.>=) c.oid"
-													  " ORDER BY h.account_table::pg_catalog.oid LIMIT 1) OPERATOR(pg_catalog.=) c.oid",
-													  sd_own_table(schema, "deletion_policy"),
-													  sd_own_table(schema, "deletion_hold")),
-											 lengthof(argtypes), argtypes, values);
 
-	for (uint64 i = 0; i < n; i++)
-	{
-		bool		is_null;
-
-		tables = lappend_oid(tables,
-							 DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
-															SPI_tuptable->tupdesc,
-															1, &is_null)));
-	}
-	return tables;
+	(void) sd_query_latest_as_owner(schema,
+									psprintf("SELECT c.oid FROM pg_catalog.unnest($1) c (oid)"
+											 " WHERE EXISTS (SELECT FROM %s p WHERE p.account_table::pg_catalog.oid OPERATOR(pg_catalog.=) c.oid)"
+											 " OR (SELECT h.account_table::pg_catalog.oid FROM %s h"
+											 " WHERE h.account_table::pg_catalog.oid OPERATOR(pg_catalog.>=) c.oid"
+											 " ORDER BY h.account_table::pg_catalog.oid LIMIT 1) OPERATOR(pg_catalog.=) c.oid",
+											 sd_own_table(schema, "deletion_policy"),
+											 sd_own_table(schema, "deletion_hold")),
+									lengthof(argtypes), argtypes, values);
+	return sd_oids_of_rows();
 }
 
 /* By the key of tonight, and those by which holds were placed before */

@@ -291,19 +291,13 @@ read_steps(DeletionPolicy *policy)
 static List *
 read_audit_tables(Oid schema)
 {
-	List	   *tables = NIL;
-	uint64		n = sd_execute_as_owner(schema,
-										psprintf("SELECT DISTINCT p.audit_table::pg_catalog.oid AS audit_table"
-												 " FROM %s p WHERE %s",
-												 sd_own_table(schema, "deletion_policy"),
-												 sd_is_remembered(schema, "deletion_policy", "p", "audit_table")),
-										SPI_OK_SELECT, 0, NULL, NULL, NULL);
-
-	for (uint64 i = 0; i < n; i++)
-		tables = lappend_oid(tables, get_oid(SPI_tuptable->vals[i],
-											 SPI_tuptable->tupdesc,
-											 "audit_table"));
-	return tables;
+	(void) sd_execute_as_owner(schema,
+							   psprintf("SELECT DISTINCT p.audit_table::pg_catalog.oid"
+										" FROM %s p WHERE %s",
+										sd_own_table(schema, "deletion_policy"),
+										sd_is_remembered(schema, "deletion_policy", "p", "audit_table")),
+							   SPI_OK_SELECT, 0, NULL, NULL, NULL);
+	return sd_oids_of_rows();
 }
 
 static bool

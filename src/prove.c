@@ -68,7 +68,6 @@ static bool is_plain_table(DeletionPlan *plan, Oid table, bool is_updated);
 static bool runs_code(Relation member, Trigger *trigger, bool is_updated);
 static bool has_volatile_check(Relation rel);
 static List *prove_checks(DeletionPlan *plan, Relation member);
-static HeapTuple get_constraint(Oid constraint);
 static bool is_covered(DeletionPlan *plan, HeapTuple tuple);
 static bool runs_code_with_account(DeletionPlan *plan);
 static bool deletes_rows_of(PlanLink *link, HeapTuple tuple);
@@ -319,7 +318,7 @@ prove_checks(DeletionPlan *plan, Relation member)
 
 		if (sd_checks_deletion(trigger))
 		{
-			HeapTuple	key = get_constraint(sd_whole_key(trigger->tgconstraint));
+			HeapTuple	key = sd_get_constraint(sd_whole_key(trigger->tgconstraint));
 
 			if (is_covered(plan, key))
 				result = lappend_oid(result, trigger->tgconstraint);
@@ -327,17 +326,6 @@ prove_checks(DeletionPlan *plan, Relation member)
 		}
 	}
 	return result;
-}
-
-/* The catalog's row of a constraint, to be released by the caller */
-static HeapTuple
-get_constraint(Oid constraint)
-{
-	HeapTuple	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for constraint %u", constraint);
-	return tuple;
 }
 
 /*

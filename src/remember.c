@@ -178,7 +178,7 @@ sd_refuse_lost_holds(Oid schema, List *tables)
 	char	   *holds = sd_own_table(schema, "deletion_hold");
 	bool		is_null;
 
-	if (!sd_has_types(schema, "deletion_hold", "account_table") ||
+	if (tables == NIL || !sd_has_types(schema, "deletion_hold", "account_table") ||
 		!is_any_on_hold(schema))
 		return;
 

@@ -173,6 +173,17 @@ sd_foreign_keys(Relation rel)
 	return copyObject(RelationGetFKeyList(rel));
 }
 
+/* The catalog's row of a constraint, to be released by the caller */
+HeapTuple
+sd_get_constraint(Oid constraint)
+{
+	HeapTuple	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for constraint %u", constraint);
+	return tuple;
+}
+
 /* Does a column, or a domain that it has, refuse nulls? */
 bool
 sd_is_not_null(Oid table, const char *column)

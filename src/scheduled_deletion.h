@@ -630,7 +630,7 @@ extern bool sd_asks_for_holds(Oid schema, Oid table, PlanKey *key);
 
 /* watch.c */
 extern List *sd_tables_with_holds(Oid schema);
-extern void sd_watch_other_accounts(DeletionPlan *plan);
+extern void sd_watch_other_accounts(DeletionPlan *plan, List *deleted);
 
 /* An index that is looked for */
 typedef struct WantedIndex
@@ -686,6 +686,7 @@ extern Form_pg_attribute sd_column(DeletionPolicy *policy, Relation rel,
 								   const char *argument);
 extern bool sd_is_not_null(Oid table, const char *column);
 extern List *sd_foreign_keys(Relation rel);
+extern HeapTuple sd_get_constraint(Oid constraint);
 extern bool sd_may_read(Oid table);
 extern bool sd_may_lock(Oid table);
 extern char *sd_create_audit_table(Oid account_table, List *key_columns);
@@ -734,6 +735,7 @@ extern int64 sd_count(const char *query, int nargs, Oid *argtypes,
 					  Datum *values);
 extern uint64 sd_query_catalog(const char *query, int nargs, Oid *argtypes,
 							   Datum *values);
+extern List *sd_oids_of_rows(void);
 extern Datum sd_oid_array(List *oids);
 extern uint64 sd_execute_as_owner(Oid schema, const char *query, int expected,
 								  int nargs, Oid *argtypes, Datum *values,

@@ -334,6 +334,25 @@ owner_of_tables(Oid schema)
 	return owner;
 }
 
+/* The first column of the last query's rows, which are freed: oids */
+List *
+sd_oids_of_rows(void)
+{
+	SPITupleTable *rows = SPI_tuptable;
+	List	   *oids = NIL;
+
+	for (uint64 i = 0; i < rows->numvals; i++)
+	{
+		bool		is_null;
+
+		oids = lappend_oid(oids, DatumGetObjectId(SPI_getbinval(rows->vals[i],
+																rows->tupdesc, 1,
+																&is_null)));
+	}
+	SPI_freetuptable(rows);
+	return oids;
+}
+
 /* Oids as a parameter of a query */
 Datum
 sd_oid_array(List *oids)

@@ -75,12 +75,9 @@ sd_whole_key(Oid constraint)
 {
 	for (;;)
 	{
-		HeapTuple	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
-		Oid			parent;
+		HeapTuple	tuple = sd_get_constraint(constraint);
+		Oid			parent = ((Form_pg_constraint) GETSTRUCT(tuple))->conparentid;
 
-		if (!HeapTupleIsValid(tuple))
-			elog(ERROR, "cache lookup failed for constraint %u", constraint);
-		parent = ((Form_pg_constraint) GETSTRUCT(tuple))->conparentid;
 		ReleaseSysCache(tuple);
 		if (!OidIsValid(parent))
 			return constraint;
@@ -117,16 +114,12 @@ bool
 sd_is_known_by_whole_key(Trigger *trigger)
 {
 	Oid			constraint = sd_whole_key(trigger->tgconstraint);
-	HeapTuple	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
-	Oid			table;
-	Relation	rel;
+	HeapTuple	tuple = sd_get_constraint(constraint);
+	Relation	rel = table_open(((Form_pg_constraint) GETSTRUCT(tuple))->confrelid,
+								 NoLock);
 	bool		result;
 
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for constraint %u", constraint);
-	table = ((Form_pg_constraint) GETSTRUCT(tuple))->confrelid;
 	ReleaseSysCache(tuple);
-	rel = table_open(table, NoLock);
 	result = sd_has_trigger(rel, constraint, trigger->tgfoid);
 	table_close(rel, NoLock);
 	return result;

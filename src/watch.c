@@ -31,31 +31,32 @@
 
 #include "scheduled_deletion.h"
 
-static void watch_keys(DeletionPlan *plan, PlanStep *step, Oid member,
-					   List *deleted);
-static void watch_key(DeletionPlan *plan, PlanStep *step, Oid member,
-					  ForeignKeyCacheInfo *fk);
+/* A foreign key of a table, or of one of its partitions, from which a plan deletes */
+typedef struct OtherKey
+{
+	PlanStep   *step;
+	Oid			member;
+	ForeignKeyCacheInfo *fk;
+	Oid			target;			/* as a whole, if that is partitioned */
+} OtherKey;
+
+static List *other_keys(PlanStep *step, Oid member, List *deleted);
+static void watch_key(DeletionPlan *plan, OtherKey *key);
 static PlanStep *watched_table(DeletionPlan *plan, Oid table);
 static bool takes_rows_along(Oid constraint);
 
 /*
- * Find the keys by which rows of a plan belong to accounts on hold of other tables.  Its
- * steps are there; what is found is not executed.  Throws an error if it is not known
- * whether accounts of such a table are on hold.
+ * Find the keys by which rows of a plan belong to accounts on hold of other tables than
+ * those it deletes from.  Its steps are there; what is found is not executed.  Throws an
+ * error if it is not known whether accounts of such a table are on hold.
  */
 void
-sd_watch_other_accounts(DeletionPlan *plan)
+sd_watch_other_accounts(DeletionPlan *plan, List *deleted)
 {
-	List	   *deleted = NIL;	/* Oid */
+	List	   *keys = NIL;		/* OtherKey * */
+	List	   *targets = NIL;	/* Oid */
 	ListCell   *lc;
 
-	foreach(lc, plan->steps)
-	{
-		PlanStep   *step = lfirst(lc);
-
-		if (step->action == SD_DELETE)
-			deleted = lappend_oid(deleted, step->table);
-	}
 	foreach(lc, plan->steps)
 	{
 		PlanStep   *step = lfirst(lc);
@@ -64,7 +65,17 @@ sd_watch_other_accounts(DeletionPlan *plan)
 		if (step->action != SD_DELETE || step == plan->account)
 			continue;
 		foreach(cell, step->members)
-			watch_keys(plan, step, lfirst_oid(cell), deleted);
+			keys = list_concat(keys, other_keys(step, lfirst_oid(cell), deleted));
+	}
+	foreach(lc, keys)
+		targets = list_append_unique_oid(targets, ((OtherKey *) lfirst(lc))->target);
+	sd_refuse_lost_holds(plan->policy->schema, targets);
+	foreach(lc, keys)
+	{
+		OtherKey   *key = lfirst(lc);
+
+		if (list_member_oid(plan->hold_tables, key->target))
+			watch_key(plan, key);
 	}
 }
 
@@ -76,63 +87,60 @@ List *
 sd_tables_with_holds(Oid schema)
 {
 	const char *holds = sd_own_table(schema, "deletion_hold");
-	List	   *tables = NIL;
-	uint64		n = sd_query_latest_as_owner(schema,
-											 psprintf("WITH RECURSIVE t (number) AS ("
-													  "(SELECT h.account_table::pg_catalog.oid FROM %s h"
-													  " WHERE h.account_table IS NOT NULL"
-													  " ORDER BY h.account_table::pg_catalog.oid LIMIT 1)"
-													  " UNION ALL SELECT n.number FROM t CROSS JOIN LATERAL ("
-													  "SELECT h.account_table::pg_catalog.oid FROM %s h"
-													  " WHERE h.account_table::pg_catalog.oid OPERATOR(pg_catalog.>) t.number"
-													  " ORDER BY h.account_table::pg_catalog.oid LIMIT 1) n (number))"
-													  " SELECT number FROM t", holds, holds),
-											 0, NULL, NULL);
 
-	for (uint64 i = 0; i < n; i++)
-	{
-		bool		is_null;
-
-		tables = lappend_oid(tables,
-							 DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
-															SPI_tuptable->tupdesc,
-															1, &is_null)));
-	}
-	return tables;
+	(void) sd_query_latest_as_owner(schema,
+									psprintf("WITH RECURSIVE t (number) AS ("
+											 "(SELECT h.account_table::pg_catalog.oid FROM %s h"
+											 " WHERE h.account_table IS NOT NULL"
+											 " ORDER BY h.account_table::pg_catalog.oid LIMIT 1)"
+											 " UNION ALL SELECT n.number FROM t CROSS JOIN LATERAL ("
+											 "SELECT h.account_table::pg_catalog.oid FROM %s h"
+											 " WHERE h.account_table::pg_catalog.oid OPERATOR(pg_catalog.>) t.number"
+											 " ORDER BY h.account_table::pg_catalog.oid LIMIT 1) n (number))"
+											 " SELECT number FROM t", holds, holds),
+									0, NULL, NULL);
+	return sd_oids_of_rows();
 }
 
 /*
- * Watch by the foreign keys of a table, or a partition, that do not lead to what is
- * deleted, but to accounts of which some are on hold
+ * The foreign keys of a table, or a partition, that do not lead to what is deleted:
+ * OtherKey *
  */
-static void
-watch_keys(DeletionPlan *plan, PlanStep *step, Oid member, List *deleted)
+static List *
+other_keys(PlanStep *step, Oid member, List *deleted)
 {
 	Relation	rel = table_open(member, NoLock);
-	List	   *keys = sd_foreign_keys(rel);
+	List	   *fks = sd_foreign_keys(rel);
+	List	   *keys = NIL;
 	ListCell   *lc;
 
 	table_close(rel, NoLock);
-	foreach(lc, keys)
+	foreach(lc, fks)
 	{
 		ForeignKeyCacheInfo *fk = lfirst(lc);
-		Oid			table = sd_root_of(fk->confrelid);
+		OtherKey   *key;
 
 		/* the key of the whole table speaks for those of its partitions */
-		if (list_member_oid(deleted, table) ||
+		if (list_member_oid(deleted, sd_root_of(fk->confrelid)) ||
 			sd_whole_key(fk->conoid) != fk->conoid || !takes_rows_along(fk->conoid))
 			continue;
-		sd_refuse_lost_holds(plan->policy->schema, list_make1_oid(table));
-		if (list_member_oid(plan->hold_tables, table))
-			watch_key(plan, step, member, fk);
+		key = palloc(sizeof(OtherKey));
+		key->step = step;
+		key->member = member;
+		key->fk = fk;
+		key->target = sd_root_of(fk->confrelid);
+		keys = lappend(keys, key);
 	}
+	return keys;
 }
 
-/* Watch by a foreign key */
+/* Watch by a foreign key, which leads to accounts of which some are on hold */
 static void
-watch_key(DeletionPlan *plan, PlanStep *step, Oid member, ForeignKeyCacheInfo *fk)
+watch_key(DeletionPlan *plan, OtherKey *key)
 {
-	PlanStep   *watched = watched_table(plan, sd_root_of(fk->confrelid));
+	PlanStep   *step = key->step;
+	ForeignKeyCacheInfo *fk = key->fk;
+	PlanStep   *watched = watched_table(plan, key->target);
 	Relation	target = table_open(watched->table, NoLock);
 	Relation	rel = table_open(step->table, NoLock);
 	List	   *names = NIL;
@@ -150,9 +158,9 @@ watch_key(DeletionPlan *plan, PlanStep *step, Oid member, ForeignKeyCacheInfo *f
 						sd_find_key(watched, target, referenced, InvalidOid,
 									InvalidOid, InvalidOid),
 						fk->conoid, equals);
-	if (member != step->table ||
+	if (key->member != step->table ||
 		(rel->rd_rel->relkind == RELKIND_RELATION && list_length(step->members) > 1))
-		link->member = member;
+		link->member = key->member;
 	plan->watch_links = lappend(plan->watch_links, link);
 	table_close(rel, NoLock);
 	table_close(target, NoLock);
@@ -186,12 +194,9 @@ watched_table(DeletionPlan *plan, Oid table)
 static bool
 takes_rows_along(Oid constraint)
 {
-	HeapTuple	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
-	char		action;
+	HeapTuple	tuple = sd_get_constraint(constraint);
+	char		action = ((Form_pg_constraint) GETSTRUCT(tuple))->confdeltype;
 
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for constraint %u", constraint);
-	action = ((Form_pg_constraint) GETSTRUCT(tuple))->confdeltype;
 	ReleaseSysCache(tuple);
 	return action != FKCONSTR_ACTION_SETNULL && action != FKCONSTR_ACTION_SETDEFAULT;
 }
