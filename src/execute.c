@@ -21,6 +21,7 @@
 static bool execute_stage(Attempt *attempt, PlanStage *stage, bool again);
 static bool execute_late_rows(Attempt *attempt, PlanStage *stage);
 static bool has_rows(Attempt *attempt, PlanStage *stage);
+static bool find_rows(Attempt *attempt, PlanLink *link);
 static bool leads_to(PlanStage *stage, PlanStage *later);
 static bool execute_deletes(Attempt *attempt, PlanStage *stage);
 static void execute_counts(Attempt *attempt, PlanStep *step, bool again);
@@ -29,8 +30,8 @@ static void expected_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void deleted_row(Attempt *attempt, TupleTableSlot *slot, void *arg);
 static void mark_deleted(Attempt *attempt, PlanStep *step,
 						 TupleTableSlot *slot, int column);
-static void check_no_row_came(Attempt *attempt, PlanStep *step);
 static bool rows_of_step_are_gone(Attempt *attempt, PlanStep *step);
+static void check_no_row_came(Attempt *attempt, PlanStep *step);
 pg_noreturn static void throw_changed_rows(PlanStep *step);
 
 /*
@@ -118,24 +119,28 @@ has_rows(Attempt *attempt, PlanStage *stage)
 
 	foreach(lc, stage->steps)
 	{
-		PlanStep   *step = lfirst(lc);
 		ListCell   *cell;
 
-		foreach(cell, step->links)
+		foreach(cell, ((PlanStep *) lfirst(lc))->links)
 		{
-			PlanLink   *link = lfirst(cell);
-
-			if (!sd_has_rows(attempt, link))
-				continue;
-			if (link->find.plan == NULL)
-				sd_prepare(&link->find);
-			sd_set_doing(attempt, "reading", step->table);
-			if (sd_for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL,
-								sd_found_row, link) > 0)
+			if (find_rows(attempt, lfirst(cell)))
 				return true;
 		}
 	}
 	return false;
+}
+
+/* Are there rows that a link leads to rows of the attempt?  Their accounts are "found". */
+static bool
+find_rows(Attempt *attempt, PlanLink *link)
+{
+	if (!sd_has_rows(attempt, link))
+		return false;
+	if (link->find.plan == NULL)
+		sd_prepare(&link->find);
+	sd_set_doing(attempt, "reading", link->step->table);
+	return sd_for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL,
+						   sd_found_row, link) > 0;
 }
 
 /* Do rows of a stage refer to rows of a later one or, without one, freely to any? */
@@ -350,6 +355,22 @@ sd_rows_are_gone(Attempt *attempt)
 	return result;
 }
 
+/* The same of one step */
+static bool
+rows_of_step_are_gone(Attempt *attempt, PlanStep *step)
+{
+	bool		result = true;
+	ListCell   *lc;
+
+	foreach(lc, step->links)
+	{
+		if (find_rows(attempt, lfirst(lc)) &&
+			sd_fail_found(attempt, InvalidOid, step->table))
+			result = false;
+	}
+	return result;
+}
+
 /*
  * Rows that no foreign key keeps from coming, or from being given to another account
  * while a DELETE waits for them, must not be there.  Throws an error if there are any.
@@ -378,35 +399,9 @@ check_no_row_came(Attempt *attempt, PlanStep *step)
 	{
 		PlanLink   *link = lfirst(lc);
 
-		if (!link->is_free || !sd_has_rows(attempt, link))
-			continue;
-		sd_set_doing(attempt, "reading", step->table);
-		if (sd_for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL, sd_found_row,
-							link) > 0)
+		if (link->is_free && find_rows(attempt, link))
 			throw_changed_rows(step);
 	}
-}
-
-/* The same of one step */
-static bool
-rows_of_step_are_gone(Attempt *attempt, PlanStep *step)
-{
-	bool		result = true;
-	ListCell   *lc;
-
-	sd_set_doing(attempt, "reading", step->table);
-	foreach(lc, step->links)
-	{
-		PlanLink   *link = lfirst(lc);
-
-		if (!sd_has_rows(attempt, link))
-			continue;
-		sd_for_each_row(attempt, &link->find, SPI_OK_SELECT, NULL, sd_found_row,
-						link);
-		if (sd_fail_found(attempt, InvalidOid, step->table))
-			result = false;
-	}
-	return result;
 }
 
 /*
