@@ -631,6 +631,7 @@ extern bool sd_asks_for_holds(Oid schema, Oid table, PlanKey *key);
 /* watch.c */
 extern List *sd_tables_with_holds(Oid schema);
 extern void sd_watch_other_accounts(DeletionPlan *plan, List *deleted);
+extern int	sd_count_tables(DeletionPlan *plan);
 
 /* An index that is looked for */
 typedef struct WantedIndex

@@ -52,8 +52,7 @@ sd_begin_sharing(Attempt *attempt)
 		return;
 	attempt->sharing = palloc0(sizeof(Sharing));
 	attempt->sharing->links = palloc0(sizeof(LinkStrangers) * Max(plan->nlinks, 1));
-	attempt->sharing->above = palloc0(sizeof(RowSet *) *
-									  (list_length(plan->steps) + list_length(plan->watched)));
+	attempt->sharing->above = palloc0(sizeof(RowSet *) * sd_count_tables(plan));
 }
 
 /*
@@ -99,15 +98,20 @@ sd_note_strangers(Attempt *attempt, DeletePart *part, Row *target,
 bool
 sd_may_delete_collected(Attempt *attempt)
 {
+	List	   *keys = NIL;
 	ListCell   *lc;
 
 	if (attempt->sharing == NULL)
 		return true;
 	if (!none_collected_is_held(attempt))
 		return false;
+
+	/* several links may lead to one key */
 	foreach(lc, attempt->run->plan->links)
+		keys = list_append_unique_ptr(keys, ((PlanLink *) lfirst(lc))->key);
+	foreach(lc, keys)
 	{
-		PlanKey    *key = ((PlanLink *) lfirst(lc))->key;
+		PlanKey    *key = lfirst(lc);
 
 		if (!key->is_unique && attempt->sets[key->step->number] != NULL)
 			sd_read_same_values(attempt, key);
@@ -178,7 +182,7 @@ sd_size_of_sharing(Attempt *attempt)
 	double		size = (double) attempt->max_leads * sizeof(Lead);
 
 	for (int i = 0; attempt->sharing != NULL &&
-		 i < list_length(attempt->run->plan->steps); i++)
+		 i < sd_count_tables(attempt->run->plan); i++)
 	{
 		if (attempt->sharing->above[i] != NULL)
 			size += sd_count_rows(attempt->sharing->above[i]) * SD_ROW_MEMORY;

@@ -71,8 +71,7 @@ read_holds(Run *run)
 	PlanStep   *step = NULL;
 	ListCell   *lc;
 
-	run->holds = palloc0(sizeof(RowSet *) *
-						 (list_length(plan->steps) + list_length(plan->watched)));
+	run->holds = palloc0(sizeof(RowSet *) * sd_count_tables(plan));
 	foreach(lc, plan->hold_links)
 	{
 		PlanLink   *link = lfirst(lc);

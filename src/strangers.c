@@ -30,6 +30,7 @@ typedef struct RowsAbove
 } RowsAbove;
 
 static void read_link(Attempt *attempt, LinkStrangers *of_link);
+static RowSet *rows_above(Attempt *attempt, PlanStep *step);
 static bool is_hold_key(Attempt *attempt, PlanLink *link);
 static CoercionPathType conversion(PlanLink *link, int column, Oid *function);
 static void add_keys(RowSet *above, PlanLink *link, List *strangers);
@@ -105,31 +106,29 @@ read_link(Attempt *attempt, LinkStrangers *of_link)
 {
 	PlanLink   *link = of_link->link;
 	PlanStep   *step = link->key->step;
-	RowSet	  **above = &attempt->sharing->above[step->number];
 	MemoryContext caller_context = MemoryContextSwitchTo(attempt->context);
+	RowSet	   *above = rows_above(attempt, step);
 	List	   *strangers = of_link->strangers;
 	List	   *unread = NIL;
 	ListCell   *lc;
 
 	of_link->strangers = NIL;	/* reading them finds others */
-	if (*above == NULL)
-		*above = sd_make_rows(step);
 	foreach(lc, strangers)
 	{
 		Stranger   *stranger = lfirst(lc);
-		Row		   *row = sd_find_row(*above, link, stranger->values);
+		Row		   *row = sd_find_row(above, link, stranger->values);
 
 		if (row == NULL || !row->is_read[link->key->number])
 			unread = lappend(unread, stranger);
 	}
 	if (is_hold_key(attempt, link))
-		add_keys(*above, link, unread);
+		add_keys(above, link, unread);
 	else if (unread != NIL)
 		read_above(attempt, link, array_of_column(of_link, unread));
 	foreach(lc, strangers)
 	{
 		Stranger   *stranger = lfirst(lc);
-		Row		   *row = sd_find_row(*above, link, stranger->values);
+		Row		   *row = sd_find_row(above, link, stranger->values);
 
 		if (row == NULL)
 			continue;
@@ -141,6 +140,17 @@ read_link(Attempt *attempt, LinkStrangers *of_link)
 	list_free(unread);
 	list_free_deep(strangers);
 	MemoryContextSwitchTo(caller_context);
+}
+
+/* The rows of a step that stay, to which others lead; made in the attempt's context */
+static RowSet *
+rows_above(Attempt *attempt, PlanStep *step)
+{
+	RowSet	  **above = &attempt->sharing->above[step->number];
+
+	if (*above == NULL)
+		*above = sd_make_rows(step);
+	return *above;
 }
 
 /*
@@ -234,14 +244,12 @@ void
 sd_read_same_values(Attempt *attempt, PlanKey *key)
 {
 	RowSet	   *ours = attempt->sets[key->step->number];
-	RowSet	  **above = &attempt->sharing->above[key->step->number];
+	RowSet	   *above = rows_above(attempt, key->step);
 	PlanStatement statement = {0};
 	Oid			types[INDEX_MAX_KEYS];
 	Oid			equals[INDEX_MAX_KEYS];
 	Datum		values[INDEX_MAX_KEYS];
 
-	if (*above == NULL)
-		*above = sd_make_rows(key->step);
 	for (int i = 0; i < key->ncolumns; i++)
 	{
 		KeyColumn  *column = &key->columns[i];
@@ -258,7 +266,7 @@ sd_read_same_values(Attempt *attempt, PlanKey *key)
 	{
 		Row		   *row = sd_get_row(ours, i);
 		Row		   *first = sd_has_key(row, key) ?
-			sd_find_by_key(*above, key, &row->values[key->first_value]) : NULL;
+			sd_find_by_key(above, key, &row->values[key->first_value]) : NULL;
 
 		if (first != NULL)
 			first->is_read[key->number] = true;

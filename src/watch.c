@@ -79,6 +79,13 @@ sd_watch_other_accounts(DeletionPlan *plan, List *deleted)
 	}
 }
 
+/* How many tables a plan is about: those of its steps, and those that are watched */
+int
+sd_count_tables(DeletionPlan *plan)
+{
+	return list_length(plan->steps) + list_length(plan->watched);
+}
+
 /*
  * The tables of which accounts are on hold, each found by an index after the one
  * before, however many holds there are.
@@ -185,7 +192,7 @@ watched_table(DeletionPlan *plan, Oid table)
 	watched->table = table;
 	watched->table_name = sd_table_name(table);
 	watched->is_watched = true;
-	watched->number = list_length(plan->steps) + list_length(plan->watched);
+	watched->number = sd_count_tables(plan);
 	plan->watched = lappend(plan->watched, watched);
 	return watched;
 }
