@@ -38,6 +38,7 @@ OBJS = \
 	src/estimate.o \
 	src/execute.o \
 	src/failing.o \
+	src/failing_read.o \
 	src/failing_write.o \
 	src/failure.o \
 	src/finding.o \
@@ -66,7 +67,6 @@ OBJS = \
 	src/refusal.o \
 	src/register.o \
 	src/remember.o \
-	src/failing_read.o \
 	src/report.o \
 	src/resolve.o \
 	src/result.o \

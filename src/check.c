@@ -143,16 +143,17 @@ leave_out_lost_tables(Check *check)
 		if (get_rel_name(definition->table) != NULL)
 			continue;
 		check->policy->steps = foreach_delete_current(check->policy->steps, lc);
-		add_lost_step(check, definition, definition->table_name,
-					  get_rel_name(definition->number) != NULL ?
-					  psprintf("step table \"%s\" does not exist any more, and its OID is that of \"%s\" now",
-							   definition->table_name,
-							   sd_table_name(definition->number)) :
-					  psprintf("step table \"%s\" does not exist any more",
-							   definition->table_name),
-					  get_rel_name(definition->number) != NULL ?
-					  "If that is the same table under another name, or it was created anew, add the step again afterwards." :
-					  "If the table was created anew, add the step again afterwards.");
+		if (get_rel_name(definition->number) == NULL)
+			add_lost_step(check, definition, definition->table_name,
+						  psprintf("step table \"%s\" does not exist any more",
+								   definition->table_name),
+						  "If the table was created anew, add the step again afterwards.");
+		else
+			add_lost_step(check, definition, definition->table_name,
+						  psprintf("step table \"%s\" does not exist any more, and its OID is that of \"%s\" now",
+								   definition->table_name,
+								   sd_table_name(definition->number)),
+						  "If that is the same table under another name, or it was created anew, add the step again afterwards.");
 	}
 }
 

@@ -27,13 +27,6 @@
 	object_aclcheck(NamespaceRelationId, oid, roleid, mode)
 #endif
 
-#if PG_VERSION_NUM < 160000
-#define sd_proc_aclcheck(oid, roleid, mode) pg_proc_aclcheck(oid, roleid, mode)
-#else
-#define sd_proc_aclcheck(oid, roleid, mode) \
-	object_aclcheck(ProcedureRelationId, oid, roleid, mode)
-#endif
-
 /* intervals can be infinite since 17 */
 #if PG_VERSION_NUM < 170000
 #define sd_is_infinite(interval) false

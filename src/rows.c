@@ -336,23 +336,6 @@ sd_find_same_row(RowSet *set, Row *row)
 }
 
 /*
- * The next row of a set, from number *i on, that has a key in common with one of
- * another set; NULL if there is none.
- */
-Row *
-sd_next_same_row(RowSet *set, RowSet *other, int *i)
-{
-	while (*i < other->nrows)
-	{
-		Row		   *same = sd_find_same_row(set, other->rows[(*i)++]);
-
-		if (same != NULL)
-			return same;
-	}
-	return NULL;
-}
-
-/*
  * Has a row a key that is not in the set yet?  Only such a row leads to others
  * that are not known.
  */

@@ -540,7 +540,6 @@ extern Row *sd_find_row(RowSet *set, PlanLink *link, Datum *values);
 extern Row *sd_find_by_key(RowSet *set, PlanKey *key, Datum *values);
 extern bool sd_has_key(Row *row, PlanKey *key);
 extern Row *sd_find_same_row(RowSet *set, Row *row);
-extern Row *sd_next_same_row(RowSet *set, RowSet *other, int *i);
 extern bool sd_is_new_row(RowSet *set, Row *row);
 extern bool sd_mark_deleted(RowSet *set, Row *row);
 extern bool sd_all_deleted(RowSet *set);
