@@ -72,6 +72,21 @@ SELECT * FROM run('orgs');
 SELECT id FROM members ORDER BY id;
 ROLLBACK;
 
+-- what a trigger of the audit table writes comes after all that was to go, and fails nobody
+BEGIN;
+CREATE TABLE people (id int PRIMARY KEY, due timestamptz);
+CREATE TABLE events (person_id int, what text);
+INSERT INTO people VALUES (1, '2020-01-01'), (2, '2020-01-01');
+INSERT INTO events VALUES (1, 'login'), (2, 'login');
+SET LOCAL client_min_messages = warning;
+SELECT add_deletion_policy('people', 'people', due_column => 'due', audit_table => 'trail');
+SELECT add_deletion_step('people', 'events', '{person_id}');
+RESET client_min_messages;
+CREATE FUNCTION add_event() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO events VALUES (NEW.user_id::int, NEW.action); RETURN NULL; END $$;
+CREATE TRIGGER add_event AFTER INSERT ON trail FOR EACH ROW EXECUTE FUNCTION add_event();
+SELECT * FROM run('people');
+SELECT * FROM events ORDER BY person_id;
+ROLLBACK;
 -- code of users that runs while our statement is planned, and executes the same
 CREATE TABLE users (id int, due timestamptz, PRIMARY KEY (id)) PARTITION BY RANGE (id);
 CREATE TABLE users_1 PARTITION OF users FOR VALUES FROM (1) TO (100);
