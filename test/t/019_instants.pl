@@ -9,15 +9,18 @@
 use strict;
 use warnings;
 
+use IPC::Open2;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# The wrapper knows where the library is
-my ($faketime) = PostgreSQL::Test::Utils::run_command(
-	[ 'faketime', '-f', '+0', 'printenv', 'LD_PRELOAD' ]);
-die "faketime is needed: in Debian, apt-get install faketime\n"
-  unless $faketime;
+# The wrapper knows where the library is.  It also makes the semaphore and the memory that
+# all processes of the server share, and takes them away when its program ends, which it
+# does with this script.  Without it, each process that finds none makes its own: it is
+# left behind, and two that do so at once can fail.
+my $wrapper = open2(my $from_wrapper, my $to_wrapper, 'faketime', '-f', '+0', 'sh', '-c',
+	'printenv LD_PRELOAD FAKETIME_SHARED; exec cat');
+chomp(my ($faketime, $shared) = (scalar <$from_wrapper>, scalar <$from_wrapper>));
 
 my $node = PostgreSQL::Test::Cluster->new('primary');
 $node->init;
@@ -31,6 +34,7 @@ append_to_file($clock, "+0\n");
 	local %ENV = (
 		%ENV,
 		LD_PRELOAD => $faketime,
+		FAKETIME_SHARED => $shared,
 		TZ => 'UTC',
 		FAKETIME_TIMESTAMP_FILE => $clock,
 		FAKETIME_NO_CACHE => 1,
@@ -195,4 +199,7 @@ foreach my $case (
 }
 
 $node->stop;
+close $to_wrapper;
+waitpid $wrapper, 0;
+is($?, 0, 'the wrapper ends');
 done_testing();
