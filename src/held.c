@@ -481,7 +481,7 @@ sd_move_holds(Oid schema, DeletionPolicy *before, Oid new_table)
 	BoolGetDatum(was_lost)};
 	char	   *holds = sd_own_table(schema, "deletion_hold");
 	char	   *is_there = sd_is_remembered(schema, "deletion_hold", "h", "account_table");
-	bool		has_types = sd_has_key_types(schema);
+	bool		has_types = sd_has_own_column(schema, "deletion_hold", "key_types");
 
 	if (before != NULL && before->account_table == new_table)
 		return;

@@ -44,14 +44,6 @@ sd_key_types(PlanKey *key)
 	return buf.data;
 }
 
-/* Are the types of keys remembered?  Not before the extension was updated to 1.2. */
-bool
-sd_has_key_types(Oid schema)
-{
-	return get_attnum(get_relname_relid("deletion_hold", schema),
-					  "key_types") != InvalidAttrNumber;
-}
-
 /*
  * Is it to be asked who is on hold of a table, by that key, rather than read all?  Yes
  * if there are many holds, all by that key and its types of now.
@@ -63,7 +55,8 @@ sd_asks_for_holds(Oid schema, Oid table, PlanKey *key)
 	Datum		values[lengthof(argtypes)];
 	char	   *holds = sd_own_table(schema, "deletion_hold");
 
-	if (key == NULL || !sd_has_exact_text(key) || !sd_has_key_types(schema))
+	if (key == NULL || !sd_has_exact_text(key) ||
+		!sd_has_own_column(schema, "deletion_hold", "key_types"))
 		return false;
 	values[0] = ObjectIdGetDatum(table);
 	values[1] = sd_name_array(sd_key_names(key));

@@ -43,6 +43,13 @@ sd_own_table(Oid schema, const char *name)
 	return quote_qualified_identifier(get_namespace_name(schema), name);
 }
 
+/* Has one of the extension's tables that column?  Not before the update that adds it. */
+bool
+sd_has_own_column(Oid schema, const char *name, const char *column)
+{
+	return get_attnum(get_relname_relid(name, schema), column) != InvalidAttrNumber;
+}
+
 /*
  * The name by which messages and reports call a table: bare where the caller's
  * search_path finds it, else with its schema.

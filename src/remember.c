@@ -79,8 +79,7 @@ sd_is_remembered(Oid schema, const char *name, const char *alias,
 bool
 sd_has_types(Oid schema, const char *name, const char *column)
 {
-	return get_attnum(get_relname_relid(name, schema),
-					  psprintf("%s_type", column)) != InvalidAttrNumber;
+	return sd_has_own_column(schema, name, psprintf("%s_type", column));
 }
 
 /* The condition that a table of that number, c and n, is the one that was meant */

@@ -625,7 +625,6 @@ extern void sd_move_holds(Oid schema, DeletionPolicy *before, Oid new_table);
 
 /* held_asked.c */
 extern char *sd_key_types(PlanKey *key);
-extern bool sd_has_key_types(Oid schema);
 extern bool sd_asks_for_holds(Oid schema, Oid table, PlanKey *key);
 
 /* watch.c */
@@ -759,6 +758,7 @@ extern void sd_expect_again(PlanStatement *outer);
 /* names.c */
 extern char *sd_qualified_name(Oid table);
 extern char *sd_own_table(Oid schema, const char *name);
+extern bool sd_has_own_column(Oid schema, const char *name, const char *column);
 extern char *sd_table_name(Oid table);
 extern char *sd_sql_name(Oid table);
 extern char *sd_own_call(DeletionPolicy *policy, const char *function);

@@ -33,7 +33,7 @@
 
 #define INTERRUPTED	"a run was interrupted while it was deleting this account, or others"
 
-static bool has_column(Oid schema);
+static bool knows_batches(Oid schema);
 static bool begin_after(Run *run, HeapTuple tuple, TupleDesc tupdesc);
 static List *next_failing(Run *run, int limit);
 static bool suspect_body(void *arg);
@@ -50,10 +50,9 @@ typedef struct Interrupted
 
 /* Does the ledger know of batches under way?  Only since version 1.2. */
 static bool
-has_column(Oid schema)
+knows_batches(Oid schema)
 {
-	return get_attnum(get_relname_relid("deletion_run", schema),
-					  "next_batch") != InvalidAttrNumber;
+	return sd_has_own_column(schema, "deletion_run", "next_batch");
 }
 
 /*
@@ -79,7 +78,7 @@ sd_suspect(Run *run, Account **accounts, int naccounts)
 void
 sd_write_suspects(Run *run)
 {
-	if (run->suspects == NIL || !has_column(run->schema))
+	if (run->suspects == NIL || !knows_batches(run->schema))
 		return;
 	write_suspects(run, run->suspects, list_length(run->suspects) == 1,
 				   GetCurrentTimestamp(),
@@ -102,7 +101,7 @@ sd_announce_batch(Run *run)
 	char		nulls[] = "   nn    ";
 	FailingPosition *passed = &run->passed[run->tries_uncertain];
 
-	if (!has_column(run->schema))
+	if (!knows_batches(run->schema))
 		return;
 	run->announced = run->stop_reason != NULL ? 0 : sd_largest_batch(run);
 	values[0] = Int64GetDatum(run->run_id);
@@ -149,7 +148,7 @@ sd_suspect_interrupted(Run *run)
 	bool		done;
 	ErrorData  *error;
 
-	if (!has_column(run->schema))
+	if (!knows_batches(run->schema))
 		return;
 	if (sd_execute_as_owner(run->schema,
 							psprintf("WITH r AS MATERIALIZED (SELECT ctid, next_batch b FROM %s"
